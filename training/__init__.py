@@ -1,0 +1,1 @@
+"""Everything that learns: the corpus of synthetic people, models, losses, stages, metrics."""

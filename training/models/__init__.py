@@ -1,0 +1,1 @@
+"""Networks: streaming blocks, the audio encoder, the talker and the face that they drive."""

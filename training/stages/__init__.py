@@ -1,0 +1,1 @@
+"""Training stages, one runnable module each: `python -m training.stages.<stage> --help`."""
