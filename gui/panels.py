@@ -1,0 +1,266 @@
+"""The controls beside the face. A panel shows a View and emits `changed(dict)`; it never writes anything else."""
+
+from collections.abc import Sequence
+
+from PyQt6.QtCore import QSize, Qt, pyqtSignal
+from PyQt6.QtGui import QColor, QIcon, QPixmap
+from PyQt6.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QColorDialog,
+    QComboBox,
+    QFileDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from gui import moods
+from gui.state import BACKGROUNDS, GAZE_MODES, MOODS, POSE_LIMITS_DEG, RANGES, View
+from gui.widgets import Dial, Pad, panel
+
+_BACKGROUND_WORDS = {"colour": "Colour", "image": "Image", "blur": "Blurred image", "green": "Green screen", "transparent": "Transparent"}
+_GAZE_WORDS = {"camera": "Into the camera", "wander": "Wander", "pointer": "Follow the pointer"}
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _degrees(value: float) -> str:
+    return f"{value:+.0f}°" if round(value) else "0°"
+
+
+class Panel(QWidget):
+    """A box of controls: `changed` carries the settings that the person changed."""
+
+    changed = pyqtSignal(dict)
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        frame, self.column = panel(title)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(frame)
+
+    def dial(self, field: str, name: str, default: float, word: object = _percent) -> Dial:
+        low, high = RANGES[field]
+        dial = Dial(name, low, high, default, word)  # type: ignore[arg-type]
+        dial.setObjectName(field)
+        dial.changed.connect(lambda value: self.changed.emit({field: value}))
+        self.column.addWidget(dial)
+        return dial
+
+    def show_view(self, view: View) -> None:
+        """Shows the settings of `view`."""
+        for dial in self.findChildren(Dial):
+            dial.show_value(float(getattr(view.intent, dial.objectName())))
+
+
+class PeoplePanel(Panel):
+    """The gallery: one picture per person of the avatar."""
+
+    def __init__(self) -> None:
+        super().__init__("PERSON")
+        self._grid = QGridLayout()
+        self.column.addLayout(self._grid)
+        self._group = QButtonGroup(self)
+        self._buttons: dict[str, QToolButton] = {}
+
+    def show_people(self, people: Sequence[tuple[str, str, str]]) -> None:
+        """`people`: (name, words about, preview picture's path)."""
+        for button in self._buttons.values():
+            self._group.removeButton(button)
+            button.deleteLater()
+        self._buttons = {}
+        for i, (name, about, preview) in enumerate(people):
+            button = QToolButton()
+            button.setCheckable(True)
+            button.setText(name.capitalize())
+            button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+            button.setIcon(QIcon(preview))
+            button.setIconSize(QSize(64, 64))
+            button.setToolTip(about)
+            button.setAccessibleName(f"Person {name}: {about}")
+            button.clicked.connect(lambda _checked, person=name: self.changed.emit({"person": person}))
+            self._group.addButton(button)
+            self._grid.addWidget(button, i // 4, i % 4)
+            self._buttons[name] = button
+
+    def buttons(self) -> dict[str, QToolButton]:
+        return self._buttons
+
+    def show_view(self, view: View) -> None:
+        button = self._buttons.get(view.intent.person)
+        if button is not None and not button.isChecked():
+            button.setChecked(True)
+
+
+class MoodPanel(Panel):
+    """Five knobs, their strength, and a pad to drag between moods."""
+
+    def __init__(self) -> None:
+        super().__init__("MOOD")
+        self.pad = Pad("Mood pad", {mood.capitalize(): moods.position(mood) for mood in moods.RIM}, round_pad=True)
+        self.pad.moved.connect(lambda x, y: self.changed.emit(moods.weights_at(x, y)))
+        self.column.addWidget(self.pad)
+        self.dials = {mood: self.dial(mood, mood.capitalize(), 0.0) for mood in MOODS}
+        self.dials["intensity"] = self.dial("intensity", "Strength", 1.0)
+        self.auto = self.dial("auto_emotion", "From voice", 0.0)
+
+    def allow_auto(self, available: bool) -> None:
+        """`auto from voice` shows only for avatars that hear emotion."""
+        self.auto.setVisible(available)
+
+    def show_view(self, view: View) -> None:
+        super().show_view(view)
+        self.pad.show_point(*moods.point_of({mood: getattr(view.intent, mood) for mood in MOODS}))
+
+
+class PosePanel(Panel):
+    """Where the head and the eyes turn, how often it blinks, how much it moves by itself."""
+
+    def __init__(self) -> None:
+        super().__init__("HEAD AND EYES")
+        self.pad = Pad("Head pad")
+        self.pad.moved.connect(self._turn)
+        self.column.addWidget(self.pad)
+        self.roll = self.dial("roll", "Tilt", 0.0, _degrees)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Gaze"))
+        self.gaze = QComboBox()
+        self.gaze.setAccessibleName("Gaze")
+        for mode in GAZE_MODES:
+            self.gaze.addItem(_GAZE_WORDS[mode], mode)
+        self.gaze.activated.connect(lambda i: self.changed.emit({"gaze": self.gaze.itemData(i)}))
+        row.addWidget(self.gaze, 1)
+        self.column.addLayout(row)
+        self.blink = self.dial("blink_per_minute", "Blinks", 15.0, lambda v: f"{v:.0f} / min")
+        self.idle = self.dial("idle", "Idle motion", 1.0)
+        self.mirrored = True
+
+    def _side(self) -> float:
+        return -1.0 if self.mirrored else 1.0
+
+    def _turn(self, x: float, y: float) -> None:
+        self.changed.emit({"yaw": self._side() * x * POSE_LIMITS_DEG["yaw"], "pitch": -y * POSE_LIMITS_DEG["pitch"]})
+
+    def show_view(self, view: View) -> None:
+        super().show_view(view)
+        self.mirrored = view.intent.mirror
+        self.pad.show_point(self._side() * view.intent.yaw / POSE_LIMITS_DEG["yaw"], -view.intent.pitch / POSE_LIMITS_DEG["pitch"])
+        self.gaze.setCurrentIndex(self.gaze.findData(view.intent.gaze))
+
+
+class ScenePanel(Panel):
+    """What is behind the person, and how the person stands in the frame."""
+
+    def __init__(self) -> None:
+        super().__init__("SCENE")
+        self.kind = QComboBox()
+        self.kind.setAccessibleName("Background")
+        for kind in BACKGROUNDS:
+            self.kind.addItem(_BACKGROUND_WORDS[kind], kind)
+        self.kind.activated.connect(self._chosen)
+        self.pick = QPushButton("Choose")
+        self.pick.setAccessibleName("Choose the background colour or image")
+        self.pick.clicked.connect(self._pick)
+        row = QHBoxLayout()
+        row.addWidget(self.kind, 1)
+        row.addWidget(self.pick)
+        self.column.addLayout(row)
+        self.zoom = self.dial("zoom", "Zoom", 1.0, lambda v: f"{v:.2f} x")
+        self.mirror = QCheckBox("Mirror my preview (the camera is never mirrored)")
+        self.mirror.toggled.connect(lambda on: self.changed.emit({"mirror": on}))
+        self.column.addWidget(self.mirror)
+        self._intent_image, self._intent_colour = "", ""
+
+    def _chosen(self, index: int) -> None:
+        kind = self.kind.itemData(index)
+        if kind in ("image", "blur") and not self._intent_image:
+            self._pick_image(kind)
+        else:
+            self.changed.emit({"background": kind})
+
+    def _pick(self) -> None:
+        kind = self.kind.currentData()
+        if kind in ("image", "blur"):
+            self._pick_image(kind)
+            return
+        colour = QColorDialog.getColor(QColor(self._intent_colour or "#39424e"), self, "Background colour")
+        if colour.isValid():
+            self.changed.emit({"background": "colour", "colour": colour.name()})
+
+    def _pick_image(self, kind: str) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Background image", "", "Pictures (*.png *.jpg *.jpeg *.webp *.bmp)")
+        if path:
+            self.changed.emit({"background": kind, "image": path})
+
+    def show_view(self, view: View) -> None:
+        super().show_view(view)
+        intent = view.intent
+        self._intent_image, self._intent_colour = intent.image, intent.colour
+        self.kind.setCurrentIndex(self.kind.findData(intent.background))
+        self.pick.setEnabled(intent.background in ("colour", "image", "blur"))
+        swatch = QPixmap(14, 14)
+        swatch.fill(QColor(intent.colour))
+        self.pick.setIcon(QIcon(swatch) if intent.background == "colour" else QIcon())
+        self.mirror.blockSignals(True)
+        self.mirror.setChecked(intent.mirror)
+        self.mirror.blockSignals(False)
+
+
+class DevicesPanel(Panel):
+    """Microphone, monitor, camera and back end, each by name; a lost device stays listed as missing."""
+
+    refresh = pyqtSignal()
+
+    def __init__(self) -> None:
+        super().__init__("DEVICES")
+        self.boxes: dict[str, QComboBox] = {}
+        grid = QGridLayout()
+        for row, (field, name) in enumerate(
+            (("mic", "Microphone"), ("monitor", "Monitor"), ("camera", "Camera"), ("backend", "Engine"))
+        ):
+            box = QComboBox()
+            box.setAccessibleName(name)
+            box.setMinimumContentsLength(14)
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.activated.connect(lambda i, f=field: self.changed.emit({f: self.boxes[f].itemData(i)}))
+            grid.addWidget(QLabel(name), row, 0)
+            grid.addWidget(box, row, 1)
+            self.boxes[field] = box
+        grid.setColumnStretch(1, 1)
+        self.column.addLayout(grid)
+        again = QPushButton("Look for devices again")
+        again.clicked.connect(self.refresh.emit)
+        self.column.addWidget(again)
+
+    def show_devices(self, choices: dict[str, list[tuple[str, str]]]) -> None:
+        """`choices[field]`: (words, value) in order; what is chosen now stays chosen."""
+        for field, items in choices.items():
+            box = self.boxes[field]
+            chosen = box.currentData()
+            box.clear()
+            for words, value in items:
+                box.addItem(words, value)
+            self._choose(box, chosen)
+
+    @staticmethod
+    def _choose(box: QComboBox, value: object) -> None:
+        if value is None:
+            return
+        index = box.findData(value)
+        if index < 0:
+            box.addItem(f"{value} (missing)", value)
+            index = box.count() - 1
+        box.setCurrentIndex(index)
+
+    def show_view(self, view: View) -> None:
+        for field, box in self.boxes.items():
+            if box.currentData() != getattr(view.intent, field) and not box.hasFocus():
+                self._choose(box, getattr(view.intent, field))
