@@ -1,0 +1,68 @@
+"""Contexts become pictures: the frame decoder with a person's tensors and stills."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.avatar import Avatar, Person
+from engine.backends.base import Graph, State
+from engine.idle import Motion
+from engine.layers import LayersPainter
+from engine.manifest import Condition, LayersPicture
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`rgba [S, S, 4]` uint8, premultiplied, owned by the caller; `expression [60]` float32 after the blink, None
+    if not offered.
+    """
+
+    rgba: NDArray[np.uint8]
+    expression: Array | None
+
+
+class FrameDecoder:
+    """Draws any frame from its contexts and motion; keeps nothing between frames. One thread at a time."""
+
+    def __init__(self, avatar: Avatar, graph: Graph, person: Person) -> None:
+        self._graph, self._manifest = graph, avatar.manifest
+        self._wanted = graph.spec.inputs_of("condition")
+        self._limits = {name: _limits(avatar.manifest.conditions[name]) for name in self._wanted}
+        self._state: State = graph.initial()
+        self.person = person
+        self.show(person)
+
+    def show(self, person: Person) -> None:
+        """Draws this person from now on."""
+        self.person = person
+        self._graph.bind(person.tensors)
+        picture = self._manifest.picture
+        self._painter = LayersPainter(person.stills, picture.face_box) if isinstance(picture, LayersPicture) else None
+
+    def draw(self, contexts: Array, motion: Motion) -> Picture:
+        """`contexts [1, W, C]`; motion is clipped to what the avatar was trained for.
+
+        Raises `BackendError` on misfit shapes.
+        """
+        inputs = {"context": contexts}
+        for name in self._wanted:
+            low, high = self._limits[name]
+            inputs[name] = np.clip(getattr(motion, name), low, high)[None]
+        self._state, outputs = self._graph.step(self._state, inputs)
+        rgba = self._painter.paint(outputs) if self._painter else _quantise(outputs["picture"])
+        expression = outputs.get("expression")
+        return Picture(rgba, None if expression is None else expression[0].copy())
+
+
+def _limits(condition: Condition) -> tuple[Array, Array]:
+    return np.asarray(condition.min, np.float32), np.asarray(condition.max, np.float32)
+
+
+def _quantise(picture: Array) -> NDArray[np.uint8]:
+    """Premultiplied RGBA [1, 4, S, S] 0..1 -> [S, S, 4] uint8, colour never above alpha."""
+    planes = np.clip(picture[0], 0.0, 1.0)
+    np.minimum(planes[:3], planes[3:], out=planes[:3])
+    return np.ascontiguousarray((planes * 255.0 + 0.5).astype(np.uint8).transpose(1, 2, 0))
