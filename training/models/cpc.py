@@ -83,7 +83,7 @@ def _to_mel(hz: float) -> float:
 
 
 class ConvUnit(nn.Module):
-    """Causal convolution, rectifier and channel norm, `[B, C_in, T] -> [B, C_out, T / stride]`; adds its input where it can."""
+    """Convolution, channel norm, rectifier, `[B, C_in, T] -> [B, C_out, T / stride]`; residual if shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -103,7 +103,8 @@ class ConvUnit(nn.Module):
 class AudioEncoder(nn.Module):
     """`samples [B, T] float32 in -1..1 -> contexts [B, T / 160, C]`, 100 Hz; `T` is a multiple of 160.
 
-    `step` takes one hop `[B, 160]` and returns `[B, C]`. Context `h` has heard samples up to `160 h + 159`, no later.
+    `step` takes one hop `[B, 160]` and returns `[B, C]` (of n hops, `[B, n, C]`). Context `h` has heard samples up to
+    `160 h + 159`, no later.
     """
 
     delay_hops = 0
@@ -144,19 +145,29 @@ class AudioEncoder(nn.Module):
 
     def step(self, state: State, samples: Tensor) -> tuple[State, Tensor]:
         state, _, contexts = self.run(state, samples)
-        return state, contexts[:, 0]
+        return state, contexts[:, 0] if samples.shape[1] == HOP_SAMPLES else contexts
 
     def forward(self, samples: Tensor) -> Tensor:
         return self.run(self.initial(samples.shape[0]), samples)[2]
 
 
 class AudioEncoderStep(nn.Module):
-    """One hop with positional state, for export: `(samples [1, 160], *leaves) -> (context [1, C], *leaves)`."""
+    """One hop with positional state, for export: `(samples [1, 160], *leaves) -> (context [1, C], *leaves)`.
+
+    Leaves come and go in the order of `state_names`; `initial` gives them by name, zeros.
+    """
 
     def __init__(self, encoder: AudioEncoder) -> None:
         super().__init__()
         self.encoder = encoder
+        self.context_size = encoder.config.context_size
         self.state_names = list(encoder.initial(1))
+
+    def initial(self, batch: int = 1) -> State:
+        return self.encoder.initial(batch)
+
+    def step(self, state: State, samples: Tensor) -> tuple[State, Tensor]:
+        return self.encoder.step(state, samples)
 
     def example(self) -> tuple[Tensor, ...]:
         """Inputs of the right shapes: a hop of silence and the state at the start."""

@@ -2,7 +2,7 @@
 
 A block has `initial(batch) -> State` and `step(state, chunk) -> (State, out)`. State is a flat dictionary of named
 tensors, zeros at the start, and `step` never writes into it. A chunk may hold any whole number of hops, so the offline
-pass is one long step from the initial state, and the law "steps equal the offline pass" leaves no second path to differ.
+pass is one long step from the initial state: "steps equal the offline pass" has no second path that could differ.
 
     input       . . . x x x x x x x x x          kernel 5, stride 2
     state       [3 kept]                          kernel - stride samples of the past
@@ -43,7 +43,7 @@ def under(name: str, state: State) -> State:
 
 
 class CausalConv(nn.Module):
-    """Strided convolution padded on the left alone. `[B, C_in, T] -> [B, C_out, T / stride]`, `T` a multiple of `stride`.
+    """Strided convolution padded on the left alone. `[B, C_in, T] -> [B, C_out, T / stride]`, `T = n stride`.
 
     The state keeps the newest `kernel - stride` inputs; zeros stand for the silence before the stream.
     """

@@ -6,11 +6,16 @@ matter of which window is handed in (`docs/formats.md`: newest hop = floor(16000
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from training.models.cpc import AudioEncoder, AudioEncoderConfig
 
 HOPS_PER_SECOND = 100
 FRAMES_PER_SECOND = 30
@@ -91,3 +96,32 @@ class Talker(nn.Module):
         batch, frames = windows.shape[:2]
         out = self.from_narrow(windows.flatten(0, 1), emotion.flatten(0, 1))
         return out.view(batch, frames, -1)
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """A trained pair, in eval mode: what the checkpoint of `training.stages.talker` holds."""
+
+    encoder: AudioEncoder
+    talker: Talker
+    about: dict[str, object]
+
+
+def load_hearing(path: Path) -> Hearing:
+    """Rebuilds encoder and talker from `PATH.safetensors` and its .json; raises ValueError with the reason.
+
+    Weights are stored as fp16 and used as fp32; the configuration stands in the JSON file of the same name.
+    """
+    weights, words = Path(path).with_suffix(".safetensors"), Path(path).with_suffix(".json")
+    try:
+        about = json.loads(words.read_text())
+        encoder = AudioEncoder(AudioEncoderConfig(**about["config"]["encoder"]))
+        talker = Talker(TalkerConfig(**about["config"]["talker"]))
+        tensors = {name: leaf.float() for name, leaf in load_file(weights).items()}
+        for module, prefix in ((encoder, "encoder."), (talker, "talker.")):
+            module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, RuntimeError) as error:
+        raise ValueError(
+            f"{weights}: expected a checkpoint of training.stages.talker beside its JSON: {error}"
+        ) from error
+    return Hearing(encoder.eval().requires_grad_(False), talker.eval().requires_grad_(False), about)
