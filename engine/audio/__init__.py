@@ -1,0 +1,1 @@
+"""Sound in and out: the ring, capture from a microphone or a file, the delayed monitor."""

@@ -1,0 +1,1 @@
+"""Where frames go: the slot between threads, the virtual camera, the recorder, or nowhere."""
