@@ -1,0 +1,1 @@
+"""The synthetic talking head: face model, look, renderer, speech, performance and corpus."""
