@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy import fft, signal
 
 RATE = 16000
+SPEECH_LEVEL = 0.05
+"""Root mean square of speech before it is spoiled, -26 dBFS; callers bring their recordings to it."""
 Samples = NDArray[np.float32]
 Rng = np.random.Generator
 
@@ -27,9 +29,8 @@ def decibels(db: float) -> float:
 
 
 def gain(samples: Samples, rng: Rng) -> Samples:
-    """A speech level anywhere between -44 and -14 dBFS (30 dB), clipped at full scale as a converter would."""
-    target = decibels(rng.uniform(-44.0, -14.0))
-    return np.clip(samples * np.float32(target / max(level(samples), 1e-4)), -1.0, 1.0)
+    """Speech anywhere between -44 and -12 dBFS (over 30 dB), clipped at full scale as a converter would."""
+    return np.clip(samples * np.float32(decibels(rng.uniform(-18.0, 14.0))), -1.0, 1.0)
 
 
 def coloured_noise(n: int, rng: Rng) -> Samples:
@@ -70,7 +71,7 @@ def add_noise(samples: Samples, rng: Rng, low_db: float = 3.0, high_db: float = 
     """Steady or musical noise under the speech, at a signal-to-noise ratio between `low_db` and `high_db`."""
     noise = music(len(samples), rng) if rng.random() < 0.2 else coloured_noise(len(samples), rng)
     snr_db = rng.uniform(low_db, high_db)
-    return samples + noise * np.float32(max(level(samples), 1e-4) / decibels(snr_db))
+    return samples + noise * np.float32(SPEECH_LEVEL / decibels(snr_db))
 
 
 def room(samples: Samples, rng: Rng) -> Samples:

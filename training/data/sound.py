@@ -42,6 +42,7 @@ class Utterance:
 
     name: str
     samples: NDArray[np.int16]
+    loudness: float = 1.0  # root mean square of what is spoken
 
     def cut(self, start: int, length: int) -> Samples:
         """`[length] float32` in -1..1 from sample `start`; what lies outside the recording is silence."""
@@ -50,6 +51,13 @@ class Utterance:
         if last > first:
             out[first - start : last - start] = self.samples[first:last].astype(np.float32) / 32768.0
         return out
+
+
+def loudness(samples: Samples) -> float:
+    """Root mean square of the louder half of a recording, in blocks of 20 ms: pauses do not count."""
+    blocks = samples[: max(len(samples) // 320, 1) * 320]
+    powers = np.sort(np.square(blocks[: len(blocks) // 320 * 320].reshape(-1, 320), dtype=np.float64).mean(1))
+    return float(np.sqrt(powers[len(powers) // 2 :].mean() + 1e-10)) if len(powers) else 1e-5
 
 
 def to_int16(samples: Samples) -> NDArray[np.int16]:
@@ -67,5 +75,9 @@ def find_sounds(folders: Iterable[Path], leave_out: Iterable[str] = ()) -> list[
     return sorted(paths)
 
 
+def utterance(name: str, samples: Samples) -> Utterance:
+    return Utterance(name, to_int16(samples), loudness(samples))
+
+
 def load_speech(paths: Iterable[Path]) -> list[Utterance]:
-    return [Utterance(str(path), to_int16(read_sound(path))) for path in paths]
+    return [utterance(str(path), read_sound(path)) for path in paths]

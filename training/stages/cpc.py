@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data.augment import no_speech, spoil
+from training.data.augment import SPEECH_LEVEL, no_speech, spoil
 from training.data.sound import SoundError, Utterance, find_sounds, load_speech
 from training.losses.infonce import anchor_times, infonce
 from training.models.cpc import HOP_SAMPLES, RATE, AudioEncoder, AudioEncoderConfig, CpcPredictors
@@ -75,7 +75,8 @@ def crops(
         wanted = round(length * speed) + 64
         start = int(rng.integers(-RATE // 4, max(len(speech[pick].samples) - wanted + RATE // 4, -RATE // 4 + 1)))
         crop = soxr.resample(speech[pick].cut(start, wanted), RATE * speed, RATE, "MQ")[:length]
-        batch.append(spoil(np.pad(crop, (0, length - len(crop))), rng))
+        crop = np.pad(crop, (0, length - len(crop))) * np.float32(SPEECH_LEVEL / speech[pick].loudness)
+        batch.append(spoil(crop, rng))
         names.append(speech[pick].name)
     return torch.from_numpy(np.stack(batch)), names
 

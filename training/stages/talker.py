@@ -1,0 +1,235 @@
+"""Teaches encoder and talkers to speak: from spoiled sound to the expression weights of the corpus, supervised.
+
+    python -m training.stages.talker --corpus corpora/voices --cpc runs/cpc --lookahead 0 4 8 --out runs/talker
+
+One encoder serves one talker for each look-ahead; all learn at once, so their figures compare. Whenever a talker does
+better on the validation clips, encoder and talker are kept as `lookahead_<L>.safetensors`; at the end the smallest
+look-ahead whose figures are within 5% of the best is copied to `best.safetensors` (with `best.json`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from training.data.clip import ClipError, Corpus
+from training.data.spoken import Crop, Lips, SpokenClip, draw_batch, hops_of, learn_lips, load_clip
+from training.losses.talking import TalkingLoss
+from training.metrics.lips import Spoken, lip_table
+from training.models.cpc import HOP_SAMPLES, RATE, AudioEncoder, AudioEncoderConfig
+from training.models.talker import Talker, TalkerConfig, newest_hops
+from training.rig.expressions import EXPRESSIONS
+from training.stages.run import Run, RunOptions, StageError, read_config, write_json, write_tensors
+
+FPS = 30
+
+
+@dataclass(frozen=True)
+class TalkerStageConfig:
+    """Supervised training of encoder and talkers."""
+
+    corpus: Path = Path("corpora/voices")
+    cpc: Path | None = None
+    """Run folder of training.stages.cpc whose encoder is the start; without it the encoder starts untrained."""
+    start: Path | None = None
+    """A checkpoint of this stage whose encoder is the start instead."""
+    lookahead: tuple[int, ...] = (0, 4, 8)
+    """Hops of 10 ms that the talker hears past the frame; one talker for each."""
+    leave_out_voices: tuple[str, ...] = ("kerstin",)
+    """Voices that begin so are never learned from."""
+    batch: int = 12
+    crop_frames: int = 96
+    warm_frames: int = 9
+    """First frames of a crop, which have too little past to be judged by."""
+    quiet_share: float = 0.12
+    check_minutes: float = 3.0
+    encoder_lr: float = 0.5
+    """Learning rate of the encoder relative to the talkers'."""
+    encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+    talker: TalkerConfig = field(default_factory=TalkerConfig)
+    run: RunOptions = field(default_factory=lambda: RunOptions(out=Path("runs/talker"), ema_decay=0.998))
+
+
+class TalkerObjective(nn.Module):
+    """Encoder and one talker a look-ahead. `batch -> (loss, terms)`; terms are named `4/lips` for look-ahead 4."""
+
+    def __init__(self, config: TalkerStageConfig, lips: Lips) -> None:
+        super().__init__()
+        self.encoder = AudioEncoder(config.encoder)
+        shape = replace(config.talker, context_size=config.encoder.context_size)
+        self.talkers = nn.ModuleDict({str(n): Talker(replace(shape, lookahead_hops=n)) for n in config.lookahead})
+        self.judge = TalkingLoss(EXPRESSIONS, torch.from_numpy(lips.gap), lips.rest, lips.spread)
+        for talker in self.talkers.values():
+            with torch.no_grad():
+                talker.draw.bias.copy_(torch.from_numpy(lips.quiet_face[-1]))
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        contexts = self.encoder(batch["samples"])
+        frames = batch["expression"].shape[1]
+        losses, terms = [], {}
+        for name, talker in self.talkers.items():
+            newest = newest_hops(0, frames, talker.config.lookahead_hops)
+            pred = talker.offline(contexts, batch["emotion"], newest)
+            loss, parts = self.judge(pred, batch["expression"], batch["aperture"], batch["closed"], batch["valid"])
+            losses.append(loss)
+            terms |= {f"{name}/{part}": value for part, value in parts.items()}
+        return torch.stack(losses).mean(), terms
+
+
+def collate(crops: Sequence[Crop], warm_frames: int, device: torch.device) -> dict[str, Tensor]:
+    names = ("samples", "expression", "emotion", "aperture", "closed")
+    batch = {name: torch.from_numpy(np.stack([getattr(crop, name) for crop in crops])) for name in names}
+    batch["valid"] = torch.ones_like(batch["aperture"])
+    batch["valid"][:, :warm_frames] = 0.0
+    return {name: leaf.float().to(device) for name, leaf in batch.items()}
+
+
+@torch.no_grad()
+def perform(encoder: AudioEncoder, talker: Talker, clip: SpokenClip) -> np.ndarray:
+    """`[n, 60]`: the clip heard from its start as the live engine would, silence before and after."""
+    lookahead = talker.config.lookahead_hops
+    samples = clip.sound.cut(0, HOP_SAMPLES * (hops_of(clip.frames + 2, lookahead) + 1))
+    contexts = encoder(torch.from_numpy(samples)[None])
+    emotion = torch.from_numpy(clip.emotion)[None]
+    return talker.offline(contexts, emotion, newest_hops(0, clip.frames, lookahead))[0].numpy()
+
+
+def judge(encoder: AudioEncoder, talker: Talker, clips: Sequence[SpokenClip], lips: Lips) -> dict[str, float]:
+    spoken = [Spoken(lips.aperture(perform(encoder, talker, clip)), clip.aperture, clip.phones) for clip in clips]
+    return lip_table(spoken)
+
+
+def score(table: dict[str, float]) -> float:
+    """One figure to choose by; what a set without labials cannot tell counts as chance."""
+    auc, recall = table["labial_auc"], table["closure_recall"]
+    return table["aperture_r"] + (recall if recall == recall else 0.0) + (auc if auc == auc else 0.5)
+
+
+class Keeper:
+    """Judges the averaged weights on the clips of each set and keeps the best checkpoint of every look-ahead."""
+
+    def __init__(self, config: TalkerStageConfig, lips: Lips, sets: dict[str, list[SpokenClip]]) -> None:
+        self.config, self.lips, self.sets = config, lips, sets
+        self.copy = TalkerObjective(config, lips).eval()
+        self.best: dict[str, dict[str, Any]] = {}
+
+    def check(self, run: Run) -> None:
+        self.copy.load_state_dict(run.averaged())
+        for name, talker in self.copy.talkers.items():
+            tables = {label: judge(self.copy.encoder, talker, clips, self.lips) for label, clips in self.sets.items()}
+            for label, table in tables.items():
+                shown = "  ".join(f"{key} {value:.3f}" for key, value in table.items())
+                print(f"step {run.step}  look-ahead {name}  {label}: {shown}", file=sys.stderr, flush=True)
+            if name not in self.best or score(tables["val"]) > score(self.best[name]["metrics"]["val"]):
+                self._keep(name, talker, tables, run)
+        self.choose()
+
+    def _keep(self, name: str, talker: Talker, tables: dict[str, Any], run: Run) -> None:
+        out = self.config.run.out
+        tensors = {f"encoder.{key}": leaf.half() for key, leaf in self.copy.encoder.state_dict().items()}
+        tensors |= {f"talker.{key}": leaf.half() for key, leaf in talker.state_dict().items()}
+        about = {
+            "config": {"encoder": asdict(self.config.encoder), "talker": asdict(talker.config)},
+            "lookahead_hops": talker.config.lookahead_hops,
+            "step": run.step,
+            "corpus": self.config.corpus.name,
+            "seed": self.config.run.seed,
+            "metrics": tables,
+            "aperture": {"gap": self.lips.gap.tolist(), "rest": self.lips.rest, "fit": self.lips.fit},
+        }
+        write_tensors(out / f"lookahead_{name}.safetensors", tensors)
+        write_json(out / f"lookahead_{name}.json", about)
+        self.best[name] = about
+
+    def choose(self) -> None:
+        """Copies the smallest look-ahead within 5% of the best validation figures to `best`."""
+        out, top = self.config.run.out, max(score(about["metrics"]["val"]) for about in self.best.values())
+        chosen = min(int(name) for name, about in self.best.items() if score(about["metrics"]["val"]) >= 0.95 * top)
+        for suffix in ("safetensors", "json"):
+            part = out / f"best.{suffix}.part"
+            shutil.copyfile(out / f"lookahead_{chosen}.{suffix}", part)
+            part.replace(out / f"best.{suffix}")
+
+
+def load_sets(config: TalkerStageConfig) -> dict[str, list[SpokenClip]]:
+    """Clips of the corpus by split, voices left out dropped from the training split alone."""
+    corpus, sets = Corpus(config.corpus), {}
+    for split in ("train", "val", "test", "held_voice"):
+        clips = corpus.split(split)
+        if split == "train":
+            clips = [clip for clip in clips if not clip.info.voice.startswith(config.leave_out_voices or "\0")]
+        sets[split] = [load_clip(clip) for clip in clips]
+    if not sets["train"] or not sets["val"]:
+        raise StageError(f"{config.corpus}: expected clips of the splits train and val, found {len(sets['train'])} and "
+                         f"{len(sets['val'])}; make the corpus anew")  # fmt: skip
+    return sets
+
+
+def start_from(objective: TalkerObjective, config: TalkerStageConfig) -> None:
+    """Loads the encoder of the pre-training or of an earlier run."""
+    path = config.start if config.start else config.cpc / "model.safetensors" if config.cpc else None
+    if path is None:
+        return
+    try:
+        tensors = {name: leaf.float() for name, leaf in load_file(path).items()}
+        objective.encoder.load_state_dict(
+            {name.removeprefix("encoder."): leaf for name, leaf in tensors.items() if name.startswith("encoder.")}
+        )
+        talker = {name.removeprefix("talker."): leaf for name, leaf in tensors.items() if name.startswith("talker.")}
+        for mine in objective.talkers.values() if talker else ():
+            mine.load_state_dict(talker)
+    except (OSError, RuntimeError) as error:
+        raise StageError(f"{path}: expected weights of an encoder of this shape: {error}") from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    config = read_config(TalkerStageConfig(), arguments)
+    torch.manual_seed(config.run.seed)
+    sets = load_sets(config)
+    train = sets.pop("train")
+    sets = {label: clips for label, clips in sets.items() if clips}
+    lips = learn_lips(train)
+    minutes = sum(clip.frames for clip in train) / FPS / 60
+    print(
+        f"{len(train)} clips, {minutes:.1f} minutes; aperture from weights: {lips.fit:.3f} explained", file=sys.stderr
+    )
+
+    objective = TalkerObjective(config, lips)
+    start_from(objective, config)
+    run = Run(objective, config, config.run, groups={"encoder.": config.encoder_lr})
+    keeper = Keeper(config, lips, sets)
+    checked = time.monotonic()
+    for step in run.steps():
+        crops = draw_batch(
+            train,
+            lips,
+            config.batch,
+            config.crop_frames,
+            max(config.lookahead),
+            config.quiet_share,
+            (config.run.seed, step),
+        )
+        batch = collate(crops, config.warm_frames, run.fabric.device)
+        loss, terms = run.objective(batch)
+        run.update(loss, terms, batch["samples"].numel() / RATE, lambda crops=crops: "; ".join(c.name for c in crops))
+        if time.monotonic() - checked > 60.0 * config.check_minutes:
+            keeper.check(run)
+            checked = time.monotonic()
+    keeper.check(run)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (StageError, ClipError) as error:
+        sys.exit(f"error: {error}")
