@@ -1,0 +1,223 @@
+"""`python -m training.rig.corpus OUT`: a talking corpus of synthetic people, sound and truth first, then pixels.
+
+First every clip gets its sound and truth, in the order of the plan until the minutes are full; then, if asked for,
+pixels are drawn person by person. Both phases skip what is finished, so a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.data.clip import CORPUS_FORMAT, FPS, Clip, ClipError, Corpus, read_clip, write_text_atomic
+from training.rig.align import AlignmentError
+from training.rig.clipmaker import make_clip
+from training.rig.landmarks import LandmarkModel
+from training.rig.pack import HeadPackError, load_pack
+from training.rig.person import Person, cast
+from training.rig.plan import SPLIT_RULE, Slot, held_people, open_folders, slots
+from training.rig.speech import SpeechError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Makes a corpus of talking synthetic people, or goes on with one that was interrupted."""
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """The corpus folder."""
+    people: int = 24
+    minutes: float = 60
+    size: int = 512
+    """Picture size in pixels; landmarks are given at it."""
+    seed: int = 0
+    pixels: Literal["none", "h264"] = "h264"
+    """none: sound and truth only; the frames can be drawn later, anywhere."""
+    workers: int = 0
+    """Processes; 0: one for every core."""
+    speech: str = os.environ.get("MOUTHPIECE_SPEECH", "none")
+    """Folder that holds folders of recordings with transcripts.tsv; none: synthetic voices alone."""
+    head_pack: Path | None = None
+    """The face model; otherwise MOUTHPIECE_HEAD_PACK or the user's data folder."""
+    rerender: bool = False
+    """Draw the pixels of the clips in OUT from their clip.json and truth alone; no speech is needed."""
+
+
+def main(options: Options) -> int:
+    """0: all done; 1: done, but some clips failed; 2: nothing could be done. Reasons go to stderr, a line each."""
+    try:
+        check(options)
+        load_pack(options.head_pack)
+        rejected = [] if options.rerender else annotate(options)
+        if options.rerender or options.pixels == "h264":
+            from training.rig.drawing import draw_corpus
+
+            rejected += draw_corpus(options.out, options.workers, options.head_pack)
+        from training.rig.report import write_report
+
+        write_report(options.out, rejected, options.head_pack)
+    except (ClipError, SpeechError, HeadPackError) as error:
+        print(f"corpus: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"corpus: {options.out}: {error.strerror or error}; check the disk and the rights", file=sys.stderr)
+        return 2
+    for line in rejected:
+        print(f"corpus: left out {line}", file=sys.stderr)
+    print(f"{options.out}/report.html")
+    return 1 if rejected else 0
+
+
+def check(options: Options) -> None:
+    for name, value, low in (
+        ("people", options.people, 1),
+        ("minutes", options.minutes, 0.01),
+        ("size", options.size, 64),
+    ):
+        if value < low:
+            raise ClipError(f"--{name}: expected at least {low}, found {value}")
+    if options.rerender:
+        Corpus(options.out)
+
+
+def _settings(options: Options) -> dict:
+    """What makes two runs the same corpus. The minutes may grow later: the plan has no end."""
+    return {"people": options.people, "size": options.size, "seed": options.seed}
+
+
+def annotate(options: Options) -> list[str]:
+    """Phase one: sound and truth of every clip. Returns a line for each clip that was left out."""
+    root = options.out
+    (root / "clips").mkdir(parents=True, exist_ok=True)
+    (root / "people").mkdir(exist_ok=True)
+    for leftover in (root / "clips").glob(".*.tmp"):  # of a run that was killed
+        shutil.rmtree(leftover)
+    about = _open_or_start(options)
+    people = cast(options.people, options.seed)
+    for person in people:
+        write_text_atomic(root / "people" / f"{person.name}.json", person.to_json() + "\n")
+    folders, unlabelled = open_folders(None if options.speech == "none" else Path(options.speech))
+    write_text_atomic(root / "audio_only.txt", "".join(f"{p}\n" for p in unlabelled))
+    kept, rejected = _fill(options, slots(people, folders, options.seed))
+    for clip_id in set(Corpus(root).ids()) - set(kept):  # made ahead by a worker, beyond the minutes asked for
+        shutil.rmtree(root / "clips" / clip_id)
+    about.update(_counts([read_clip(root / "clips" / k) for k in kept]), held_people=sorted(held_people(people)))
+    about["rejected"] = rejected
+    write_text_atomic(root / "corpus.json", json.dumps(about, indent=1) + "\n")
+    return rejected
+
+
+def _open_or_start(options: Options) -> dict:
+    path = options.out / "corpus.json"
+    settings = _settings(options)
+    if path.exists():
+        about = Corpus(options.out).about
+        if about["settings"] != settings:
+            raise ClipError(
+                f"{options.out} holds a corpus made with {about['settings']}, now asked for with {settings}; "
+                f"use the same arguments to go on, or another folder"
+            )
+        return about
+    about = {"format": CORPUS_FORMAT, "settings": settings, "seed": options.seed, "fps": FPS, "split_rule": SPLIT_RULE}
+    write_text_atomic(path, json.dumps(about, indent=1) + "\n")
+    return about
+
+
+_faces: dict[str, LandmarkModel] = {}
+_job: tuple[Path, int, Path | None] | None = None
+
+
+def _begin(root: Path, size: int, head_pack: Path | None) -> None:
+    global _job
+    _job = (root, size, head_pack)
+
+
+def _one(slot: Slot) -> tuple[str, float, str]:
+    """Makes a clip unless it is there: (id, seconds, reason why not)."""
+    root, size, head_pack = _job
+    folder = root / "clips" / slot.id
+    try:
+        if (folder / "clip.json").exists():
+            return slot.id, read_clip(folder).info.frames / FPS, ""
+        if slot.person not in _faces:
+            person = Person.from_json((root / "people" / f"{slot.person}.json").read_text())
+            _faces[slot.person] = LandmarkModel(load_pack(head_pack), person)
+        return slot.id, make_clip(slot, _faces[slot.person], root, size).info.frames / FPS, ""
+    except (SpeechError, AlignmentError) as error:
+        where = slot.recording.path if slot.recording else f"{slot.voice.name} '{slot.text}'"
+        return slot.id, 0.0, f"{where}: {error}"
+
+
+def progress_bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+
+
+def _fill(options: Options, plan) -> tuple[list[str], list[str]]:
+    """Makes clips in the plan's order until the minutes are full: (ids kept, lines about those left out)."""
+    wanted = options.minutes * 60
+    kept: list[str] = []
+    rejected: list[str] = []
+    seconds = 0.0
+    workers = options.workers or os.cpu_count() or 1
+    arguments = (options.out, options.size, options.head_pack)
+    context = multiprocessing.get_context("fork")
+    with context.Pool(workers, _begin, arguments) as pool, progress_bar() as bar:
+        task = bar.add_task("sound and truth (s)", total=round(wanted), note="")
+        for clip_id, duration, reason in pool.imap(_one, _bounded(plan, wanted), chunksize=1):
+            if reason:
+                rejected.append(reason)
+                if len(rejected) > 50 and not kept:
+                    raise SpeechError(f"the first {len(rejected)} clips all failed; the last: {reason}")
+                continue
+            kept.append(clip_id)
+            seconds += duration
+            bar.update(task, completed=min(round(seconds), round(wanted)), note=f"{len(kept)} clips")
+            if seconds >= wanted:
+                pool.terminate()
+                break
+    return kept, rejected
+
+
+def _bounded(plan, wanted_s: float):
+    """The plan as far as it can be needed: no clip is shorter than half a second a ten letters, and some fail."""
+    ahead = 0.0
+    for slot in plan:
+        yield slot
+        ahead += 0.4 + 0.035 * len(slot.text)
+        if ahead > wanted_s * 1.1 + 30:
+            return
+
+
+def _counts(clips: list[Clip]) -> dict:
+    seconds: dict[str, Counter] = {"split": Counter(), "person": Counter(), "voice": Counter(), "emotion": Counter()}
+    real = 0.0
+    for clip in clips:
+        s = clip.info.frames / FPS
+        real += s * clip.info.real_voice
+        for key, value in (
+            ("split", clip.info.split),
+            ("person", clip.info.person),
+            ("voice", clip.info.voice),
+            ("emotion", clip.info.script[0][1] if clip.info.script else "neutral"),
+        ):
+            seconds[key][value] += s
+    total = sum(seconds["split"].values())
+    minutes = {f"minutes_by_{k}": {n: round(v / 60, 2) for n, v in sorted(c.items())} for k, c in seconds.items()}
+    share = round(real / total, 3) if total else 0.0
+    return {"clips": len(clips), "minutes": round(total / 60, 2), "real_voice_share": share, **minutes}
+
+
+if __name__ == "__main__":
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # one process a core
+        os.environ.setdefault(variable, "1")
+    sys.exit(main(tyro.cli(Options)))
