@@ -5,7 +5,7 @@ minute.
 import math
 import threading
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import psutil
@@ -114,6 +114,8 @@ class Memory:
         self._process.cpu_percent()
         self._first: list[float] = []
         self._last: deque[float] = deque(maxlen=60)
+        self._busy = 0.0
+        self._looks = 0
         self.rss_mb = 0.0
         self.peak_mb = 0.0
         self.cpu_percent = 0.0
@@ -122,10 +124,16 @@ class Memory:
         """Looks once; call about every second."""
         self.rss_mb = self._process.memory_info().rss / 2**20
         self.cpu_percent = self._process.cpu_percent()
+        self._busy += self.cpu_percent
+        self._looks += 1
         self.peak_mb = max(self.peak_mb, self.rss_mb)
         if len(self._first) < 60:
             self._first.append(self.rss_mb)
         self._last.append(self.rss_mb)
+
+    def mean_cpu_percent(self) -> float:
+        """Processor share of this process since the start; 100 is one core."""
+        return round(self._busy / max(1, self._looks), 1)
 
     def summary(self) -> dict[str, float]:
         """Mean of the first and of the last minute, and the most ever seen, in MB."""
@@ -140,13 +148,13 @@ class Memory:
 
 @dataclass
 class Ledger:
-    """Everything the workers of one session count. Each field has one writing thread, named here; any thread may read.
+    """Everything the workers of one session count. Each field has one writing thread; any thread may read.
 
-    inference thread: `encode` (all hops of a turn), `decode`, `compose`, `resample_and_read`, `dropped` (frames passed
-    over because a newer one was due), `silence_filled_samples`, `backlog_dropped_samples`, `overrun_frames`. camera
-    thread: `latency` (newest sample captured -> frame handed over), `send`, `frames`, `late` (the last frame shown
-    again because the next was not there), `skipped` (ticks passed over because the camera itself was slow),
-    `overwritten`.
+    inference thread: `intake` (reading and resampling), `encode` (all hops of a turn), `decode`, `compose`, `drawn`,
+    `dropped` (frames passed over because a newer one was due), `silence_filled_s`, `backlog_dropped_s`,
+    `slept_s` (the whole computer stood still), `overrun_frames` (at the device's rate).
+    camera thread: `latency` (newest sample captured -> frame handed over), `send`, `frames`, `late` (at its tick the
+    frame that belongs to it was not there, and an older one was shown), and when the first and last were sent.
     """
 
     encode: Histogram = field(default_factory=Histogram)
@@ -163,8 +171,11 @@ class Ledger:
     frames: int = 0
     late: int = 0
     skipped: int = 0
-    silence_filled_samples: int = 0
-    backlog_dropped_samples: int = 0
+    first_frame_s: float = 0.0
+    last_frame_s: float = 0.0
+    silence_filled_s: float = 0.0
+    backlog_dropped_s: float = 0.0
+    slept_s: float = 0.0
     overrun_frames: int = 0
 
     def stages(self) -> dict[str, dict[str, float]]:
@@ -178,5 +189,7 @@ class Ledger:
         }
         return {name: histogram.summary() for name, histogram in parts.items()}
 
-    def event_dicts(self) -> list[dict[str, object]]:
-        return [asdict(event) for event in self.events.newest()]
+    def frame_rate(self) -> float:
+        """Frames a second from the first to the last frame that the camera was given."""
+        spent_s = self.last_frame_s - self.first_frame_s
+        return (self.frames - 1) / spent_s if self.frames > 1 and spent_s > 0 else 0.0

@@ -34,6 +34,17 @@ class Batch:
     lost: int = 0
 
 
+@dataclass(frozen=True)
+class Heard:
+    """Mono sound at the device's own `rate`, silence for holes included, that begins at 16 kHz stream sample
+    `position`.
+    """
+
+    samples: Samples
+    rate: int
+    position: float
+
+
 class Source(Protocol):
     """Somewhere sound comes from: a microphone or a file played in real time."""
 
@@ -69,7 +80,7 @@ class Capture:
         self.position = 0  # 16 kHz samples handed out so far
         self._joined = False  # sound is flowing, silence is not being filled in
         self._least_late_s, self._window_began_s = float("inf"), 0.0
-        self.tap: list[tuple[Samples, int]] | None = None
+        self.heard: list[Heard] = []  # what went in during the last `pull`, for monitor and recording
 
     def attach(self, source: Source | None) -> None:
         """From the next `pull` on, listens to `source`; None is silence. Any thread."""
@@ -82,6 +93,7 @@ class Capture:
 
     def pull(self, now_s: float) -> Samples:
         """New 16 kHz mono samples, continuous with those before; often none."""
+        self.heard = []
         self._switch()
         batch = self._source.read(now_s) if self._source else None
         if batch is None or not len(batch.samples):
@@ -109,8 +121,8 @@ class Capture:
     def _feed(self, samples: Samples) -> Samples:
         if self.muted:
             samples = np.zeros_like(samples)
-        if self.tap is not None and len(samples):
-            self.tap.append((samples, self._resampler.in_rate))
+        if len(samples):
+            self.heard.append(Heard(samples, self._resampler.in_rate, self.entered))
         self._fed += len(samples)
         out = self._resampler.push(samples)
         self.position += len(out)
@@ -120,9 +132,7 @@ class Capture:
         overdue_s = self.clock.position_at(now_s) / RATE - self.entered / RATE
         if overdue_s > SLEPT_S:
             self.clock.anchor(self.entered, now_s)
-            self._ledger.events.add(
-                self.clock.time_of(self.entered), "slept", f"nothing ran for {overdue_s:.0f} s; going on from here"
-            )
+            self._ledger.slept_s += overdue_s
             return np.zeros(0, np.float32)
         # Once silence stands in, it goes on without patience, or every frame would wait for it.
         if overdue_s <= (PATIENCE_S if self._joined else 0.0):
@@ -133,7 +143,7 @@ class Capture:
 
     def _silence(self, seconds: float) -> Samples:
         count = max(0, int(seconds * self._resampler.in_rate))
-        self._ledger.silence_filled_samples += count
+        self._ledger.silence_filled_s += count / self._resampler.in_rate
         return np.zeros(count, np.float32)
 
     def _without_backlog(self, batch: Batch) -> Samples:
@@ -143,7 +153,7 @@ class Capture:
         if ahead_s <= (SURPLUS_S if self._joined else 0.0):
             return batch.samples
         cut = min(len(batch.samples), int(ahead_s * rate) + 1)
-        self._ledger.backlog_dropped_samples += cut
+        self._ledger.backlog_dropped_s += cut / rate
         return batch.samples[cut:]
 
     def _hole(self, count: int, at_s: float) -> Samples:

@@ -67,7 +67,7 @@ class SoundKeeper:
     """
 
     def __init__(self, capture: Capture, events: EventLog, began_s: float, doors: SoundDoors | None = None) -> None:
-        self._capture, self._events, self._began_s = capture, events, began_s
+        self._capture, self._events, self.began_s = capture, events, began_s
         self._doors = doors or SoundDoors()
         self._wish, self._before, self._granted = Wish(), Wish(), Wish()
         self._monitor_wish: str | None = None
@@ -117,7 +117,7 @@ class SoundKeeper:
         self._drop_monitor()
 
     def _say(self, now_s: float, kind: str, text: str) -> None:
-        self._events.add(now_s - self._began_s, kind, text)
+        self._events.add(now_s - self.began_s, kind, text)
 
     def _leave(self, wish: Wish, now_s: float) -> None:
         """Closes what was open and takes up `wish`."""

@@ -55,7 +55,7 @@ class Resampler:
         used = min(self._ahead // self._phases, len(known))
         self._history = known[used:].copy()
         self._ahead -= used * self._phases
-        return out.astype(np.float32)
+        return np.asarray(out, np.float32)
 
 
 def _bank(in_rate: int, out_rate: int, phases: int) -> NDArray[np.float32]:

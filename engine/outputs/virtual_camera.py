@@ -24,7 +24,7 @@ MEND = {
         "install it with: sudo apt install v4l2loopback-dkms, then load it with: "
         'sudo modprobe v4l2loopback devices=1 card_label="Mouthpiece" exclusive_caps=1'
     ),
-    "darwin": "install OBS (https://obsproject.com), start its virtual camera, allow it in System Settings, and quit OBS",
+    "darwin": "install OBS (https://obsproject.com), start its virtual camera, allow it in System Settings, quit OBS",
     "win32": "install OBS (https://obsproject.com); its virtual camera comes with it and needs no set-up",
 }
 ELSEWHERE = "use --camera none to go on without one"

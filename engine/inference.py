@@ -1,0 +1,137 @@
+"""The inference worker: every sample to the encoder, the newest due frame through decoder and composer to the slot."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.animator import Animator
+from engine.audio.capture import Capture
+from engine.audio.keeper import SoundKeeper
+from engine.avatar import Avatar
+from engine.compose import Composer
+from engine.controls import Background, Controls, SmoothedControls
+from engine.errors import ControlError, MouthpieceError
+from engine.pacing import FRAME_RATE, RATE, Pacer
+from engine.session import LiveFrame, Session
+
+POLL_S = 0.002
+GRID_SAMPLES = 1600  # hops and frames meet every 100 ms: where a new avatar may begin
+
+
+class Inference:
+    """Stateful stages never skip, stateless ones may: the encoder hears every hop, the decoder draws only the newest
+    due frame. Everything here, graphs included, is made, used and freed on the inference thread.
+    """
+
+    def __init__(self, session: Session, capture: Capture, keeper: SoundKeeper, pacer: Pacer) -> None:
+        self._session, self._capture, self._keeper, self._pacer = session, capture, keeper, pacer
+        self._composer = Composer(session.width, session.height)
+        self._background = Background()
+        self._smooth = SmoothedControls(session.controls)
+        self._animator: Animator | None = None
+        self._shown: tuple[Avatar, str] | None = None
+        self._deaf_samples = 0  # not to be heard, so that a new avatar begins on the grid
+        self._first_frame = 0  # stream index of the present animator's frame 0
+
+    def step(self, now_s: float) -> float:
+        """One turn. Raises what the back end raises: without it there is no face."""
+        session, ledger = self._session, self._session.ledger
+        animator = self._present_animator()
+        now_s = began_s = session.now()
+        samples = self._capture.pull(now_s)
+        if not len(samples):
+            return now_s + POLL_S
+        self._pass_on()
+        taken_s = session.now()
+        deaf = min(self._deaf_samples, len(samples))
+        self._deaf_samples -= deaf
+        animator.push(samples[deaf:])
+        ledger.intake.add(1000 * (taken_s - began_s))
+        ledger.encode.add(1000 * (session.now() - taken_s))
+        if self._choose(animator):
+            self._draw(animator)
+        return now_s + POLL_S
+
+    def _present_animator(self) -> Animator:
+        """The animator for the avatar and back end that are wanted now."""
+        session = self._session
+        wanted = (session.avatar, session.backend)
+        if self._animator is not None and wanted == self._shown:
+            return self._animator
+        avatar, backend = wanted
+        person = session.controls.person
+        try:
+            fresh = Animator(avatar, person if person in avatar.people else None, backend)
+        except MouthpieceError as error:
+            if self._animator is None or self._shown is None:
+                raise
+            # The face that works stays; the wish is taken back and the reason told.
+            session.say("avatar refused", str(error))
+            session.avatar, session.backend = self._shown
+            return self._animator
+        if self._animator is None:
+            # Stream time begins when there are ears: what was said while the graphs were loading is not heard.
+            session.clock.anchor(0, session.now())
+        self.close()
+        self._animator, self._shown = fresh, wanted
+        start = -(-self._capture.position // GRID_SAMPLES) * GRID_SAMPLES
+        self._deaf_samples = start - self._capture.position
+        self._first_frame = start * FRAME_RATE // RATE
+        self._pacer.lookahead_samples = avatar.lookahead_hops * avatar.manifest.audio.hop_samples
+        session.running_on = fresh.backend
+        return fresh
+
+    def _pass_on(self) -> None:
+        monitor, recording = self._keeper.monitor, self._session.recording
+        for heard in self._capture.heard:
+            if monitor is not None:
+                monitor.push(heard.samples, heard.rate)
+            if recording is not None:
+                recording.offer_sound(heard)
+
+    def _choose(self, animator: Animator) -> bool:
+        """Whether to draw: due frames that a newer one replaces are passed over, as is a newest that no tick shows."""
+        due = animator.frames_due()
+        first = self._first_frame + animator.next_index
+        if not due or not self._pacer.wants(first + due - 1):
+            return False
+        animator.skip_to_newest()
+        self._session.ledger.dropped += sum(map(self._pacer.wants, range(first, first + due - 1)))
+        return True
+
+    def _draw(self, animator: Animator) -> None:
+        session, ledger = self._session, self._session.ledger
+        asked = session.controls
+        if asked.person not in animator.avatar.people:
+            asked = replace(asked, person=None)
+        began_s = session.now()
+        index = self._first_frame + animator.next_index
+        controls = self._smooth.at(index / FRAME_RATE, asked)
+        frame = animator.next_frame(controls)
+        drawn_s = session.now()
+        picture = self._compose(frame.rgba, controls)
+        ready_s = session.now()
+        newest = frame.newest_sample + self._first_frame * RATE // FRAME_RATE
+        session.to_camera.put(LiveFrame(picture, index, newest, ready_s, frame.expression))
+        if session.recording is not None:
+            session.recording.offer_frame(index, picture)
+        ledger.drawn += 1
+        ledger.decode.add(1000 * (drawn_s - began_s))
+        ledger.compose.add(1000 * (ready_s - drawn_s))
+
+    def _compose(self, rgba: NDArray[np.uint8], controls: Controls) -> NDArray[np.uint8]:
+        try:
+            picture = self._composer.compose(rgba, controls.background, controls.framing, controls.mirror)
+        except ControlError as error:
+            self._session.say("background refused", str(error))
+            self._session.controls = replace(self._session.controls, background=self._background)
+            return self._composer.compose(rgba, self._background, controls.framing, controls.mirror)
+        self._background = controls.background
+        return picture
+
+    def close(self) -> None:
+        """Frees the graphs."""
+        if self._animator is not None:
+            self._animator.close()
+            self._animator = None
