@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-_SILENT = 1 / 512  # a weight below this cannot change a pixel by one level; nor can a gain this near 1
+Region = tuple[int, int, int, int]  # left, top, right, bottom
+_SILENT = 1 / 256  # a weight below this, or a gain this near 1, cannot be seen
 
 
 def premultiply(rgba: Pixels) -> Pixels:
@@ -49,13 +50,13 @@ class LayersPainter:
     def paint(self, outputs: Mapping[str, Array]) -> Pixels:
         """The decoder's picture outputs (docs/formats.md) -> a new frame [S, S, 4] uint8, premultiplied."""
         weight, gain = outputs["weight"][0], outputs["gain"][0]
-        active = [k for k in range(len(self._stills)) if weight[k].max() > _SILENT] or [0]
+        regions = _regions(weight, self._size[0])
         lit = float(np.abs(gain - 1.0).max()) > _SILENT
-        if 0 in active:
+        if 0 in regions:
             self._repaint(outputs["paint"][0], outputs["paint_flow"][0])
         frame: Pixels = np.empty((*self._size, 4), np.uint8)
         # The last operation writes into the frame itself.
-        picture = self._blend(active, outputs["grid"], weight, self._mixed if lit else frame)
+        picture = self._blend(outputs["grid"], weight, regions, self._mixed if lit else frame)
         if lit:
             cells = cv2.merge([gain[0], gain[1], gain[2], np.ones_like(gain[0])])
             cv2.resize(cells, self._size, dst=self._gain, interpolation=cv2.INTER_LINEAR)
@@ -85,23 +86,47 @@ class LayersPainter:
         cv2.blendLinear(self._painted, self._warped, mask, self._keep, dst=self._face)
         self._box[...] = self._face
 
-    def _blend(self, active: list[int], grid: Array, weight: Array, target: Pixels) -> Pixels:
-        """Step 3 without the gain: the active stills, turned, in one picture; `target` receives it."""
-        for number, k in enumerate(active):
-            turned = target if number == 0 else self._turned
-            self._turn(self._front if k == 0 else self._stills[k], grid[k], turned)
-            if len(active) == 1:
-                break
-            cv2.resize(weight[k], self._size, dst=self._weight, interpolation=cv2.INTER_LINEAR)
+    def _blend(self, grid: Array, weight: Array, regions: dict[int, Region], target: Pixels) -> Pixels:
+        """Step 3 without the gain: the stills, turned, in one picture; `target` receives it.
+
+        The first region is all of it.
+        """
+        whole = self._size[0]
+        for number, (k, (left, top, right, bottom)) in enumerate(regions.items()):
+            still = self._front if k == 0 else self._stills[k]
             if number == 0:
-                np.copyto(self._sum, self._weight)
+                self._turn(still, grid[k], (0, 0, whole, whole), target)
+                if len(regions) > 1:
+                    cv2.resize(weight[k], self._size, dst=self._sum, interpolation=cv2.INTER_LINEAR)
                 continue
+            part = np.s_[top:bottom, left:right]
+            self._turn(still, grid[k], (left, top, right, bottom), self._turned[part])
+            cv2.resize(weight[k], self._size, dst=self._weight, interpolation=cv2.INTER_LINEAR)
             # blendLinear divides by the two weights' sum, so what was blended so far enters with all its weight.
-            cv2.blendLinear(target, turned, self._sum, self._weight, dst=target)
-            np.add(self._sum, self._weight, out=self._sum)
+            cv2.blendLinear(target[part], self._turned[part], self._sum[part], self._weight[part], dst=target[part])
+            cv2.add(self._sum[part], self._weight[part], dst=self._sum[part])
         return target
 
-    def _turn(self, still: Pixels, grid: Array, target: Pixels) -> None:
+    def _turn(self, still: Pixels, grid: Array, region: Region, target: Pixels) -> None:
         cv2.resize(grid[0], self._size, dst=self._grid_x, interpolation=cv2.INTER_LINEAR)
         cv2.resize(grid[1], self._size, dst=self._grid_y, interpolation=cv2.INTER_LINEAR)
-        cv2.remap(still, self._grid_x, self._grid_y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_CONSTANT)
+        left, top, right, bottom = region
+        looks = self._grid_x[top:bottom, left:right], self._grid_y[top:bottom, left:right]
+        cv2.remap(still, *looks, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _regions(weight: Array, size: int) -> dict[int, Region]:
+    """For each still with a say, where it has one, in pixels; the one that says most comes first and counts
+    everywhere.
+    """
+    cells = weight.shape[1]
+    order = sorted(range(len(weight)), key=lambda k: -float(weight[k].sum()))
+    regions: dict[int, Region] = {order[0]: (0, 0, size, size)}
+    for k in order[1:]:
+        rows, columns = np.flatnonzero(weight[k].max(1) > _SILENT), np.flatnonzero(weight[k].max(0) > _SILENT)
+        if len(rows):
+            # One cell more all round: enlarging carries a weight to its neighbours.
+            sides = columns[0] - 1, rows[0] - 1, columns[-1] + 2, rows[-1] + 2
+            left, top, right, bottom = (min(max(int(side) * size // cells, 0), size) for side in sides)
+            regions[k] = (left, top, right, bottom)
+    return regions

@@ -1,0 +1,120 @@
+"""The bust in front of a background: premultiplied frames become the camera's RGB picture.
+
+The background is made once; a frame costs one enlargement of the bust and one blend of its rectangle.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.controls import Background, Framing
+from engine.errors import ControlError
+
+Pixels = NDArray[np.uint8]
+_BLUR_SHARE = 0.025  # standard deviation of the blur as a share of the frame's height
+_PICTURE_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+def load_background(background: Background, width: int, height: int) -> Pixels:
+    """RGB [height, width, 3] uint8; a picture is scaled to cover the frame. Raises `ControlError` for an unreadable
+    picture.
+
+    `transparent` is black here: it only matters where the alpha is kept.
+    """
+    if background.kind == "transparent":
+        return np.zeros((height, width, 3), np.uint8)
+    if background.kind == "colour" or background.image is None:
+        return np.full((height, width, 3), background.colour, np.uint8)
+    picture = _cover(_read_picture(background.image), width, height)
+    if background.kind == "blurred":
+        # At a quarter of the size nobody sees the difference, and it is sixteen times quicker.
+        small = cv2.resize(picture, (max(width // 4, 1), max(height // 4, 1)), interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), _BLUR_SHARE * height / 4, borderType=cv2.BORDER_REPLICATE)
+        picture = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return picture
+
+
+def _read_picture(file: Path) -> Pixels:
+    try:
+        data = file.read_bytes() if file.stat().st_size <= _PICTURE_LIMIT_BYTES else b""
+    except OSError as error:
+        raise ControlError(f"background {file} cannot be read ({error.strerror}); choose another picture") from None
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if picture is None:
+        raise ControlError(f"background {file} is not a picture that can be read; use a PNG or JPEG under 64 MB")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _cover(picture: Pixels, width: int, height: int) -> Pixels:
+    """Scales a picture so that it covers the frame and cuts off what is over, evenly."""
+    tall, wide = picture.shape[:2]
+    scale = max(width / wide, height / tall)
+    size = max(width, round(wide * scale)), max(height, round(tall * scale))
+    picture = np.asarray(
+        cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8
+    )
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+
+
+class Composer:
+    """Makes camera frames of one size, which never changes: clients of a camera do not survive that.
+
+    One thread at a time.
+    """
+
+    def __init__(self, width: int = 1280, height: int = 720) -> None:
+        self.width, self.height = width, height
+        self._background: Background | None = None
+        self._behind: Pixels = np.zeros((height, width, 3), np.uint8)
+
+    def prepare(self, background: Background) -> None:
+        """Loads a background ahead of its first frame.
+
+        Raises `ControlError` if its picture cannot be read; then the old one stays.
+        """
+        if background != self._background:
+            self._behind = load_background(background, self.width, self.height)
+            self._background = background
+
+    def compose(self, rgba: Pixels, background: Background, framing: Framing, mirror: bool = False) -> Pixels:
+        """Premultiplied [S, S, 4] -> RGB [height, width, 3] uint8, new each time. Errors as `prepare`.
+
+        At zoom 1 the bust is as high as the frame, stands on its lower edge and in its middle.
+        """
+        self.prepare(background)
+        frame = self._behind.copy()
+        side = max(8, round(self.height * framing.zoom))
+        left = round((self.width - side) / 2 + framing.offset_x * self.height)
+        top = round(self.height - side - framing.offset_y * self.height)
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, self.width), min(top + side, self.height)
+        if x0 < x1 and y0 < y1:
+            bust = _enlarge(rgba, side, x0 - left, y0 - top, x1 - x0, y1 - y0)
+            _over(bust, frame[y0:y1, x0:x1])
+        return np.asarray(cv2.flip(frame, 1), np.uint8) if mirror else frame
+
+
+def _enlarge(rgba: Pixels, side: int, x: int, y: int, width: int, height: int) -> Pixels:
+    """The rectangle (x, y, width, height) of the bust scaled to `side` pixels."""
+    size = rgba.shape[0]
+    if (width, height) == (side, side):
+        if side == size:
+            return rgba
+        return np.asarray(
+            cv2.resize(rgba, (side, side), interpolation=cv2.INTER_LINEAR if side > size else cv2.INTER_AREA), np.uint8
+        )
+    step = size / side
+    looks = np.array([[step, 0, (x + 0.5) * step - 0.5], [0, step, (y + 0.5) * step - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(
+        cv2.warpAffine(rgba, looks, (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT), np.uint8
+    )
+
+
+def _over(bust: Pixels, behind: Pixels) -> None:
+    """Premultiplied RGBA over RGB, in place: colour + (1 - alpha) * behind."""
+    uncovered = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(bust, 3)), cv2.COLOR_GRAY2RGB)
+    cv2.multiply(behind, uncovered, dst=uncovered, scale=1 / 255)
+    cv2.add(cv2.cvtColor(bust, cv2.COLOR_RGBA2RGB), uncovered, dst=behind)
