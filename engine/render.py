@@ -21,9 +21,9 @@ from engine.manifest import FPS
 
 @dataclass(frozen=True)
 class Arguments:
-    speech: tyro.conf.Positional[Path]
+    speech: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SPEECH")]]
     """Any sound or video file with speech."""
-    out: tyro.conf.Positional[Path]
+    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT.mp4")]]
     """The film to write, .mp4."""
     avatar: Path | None = None
     """Avatar pack, a *.avatar folder; without it, the one that ships with Mouthpiece."""
@@ -71,9 +71,8 @@ def command(args: Annotated[Arguments, tyro.conf.arg(name="")]) -> int:
     rendered = _with_progress(avatar, film)
     took = time.perf_counter() - began
     seconds = rendered.frames / FPS
-    print(
-        f"{args.out}: {rendered.frames} frames, {seconds:.1f} s of film in {took:.1f} s, {seconds / took:.1f} times real time"
-    )
+    speed = f"{seconds:.1f} s of film in {took:.1f} s, {seconds / took:.1f} times real time"
+    print(f"{args.out}: {rendered.frames} frames, {speed}")
     print(f"drawn by {rendered.backend}")
     return 0
 
