@@ -34,7 +34,8 @@ class Journal:
         last = self.figures[-1] if self.figures else Report()
         lines = [
             f"Mouthpiece {version}; Python {platform.python_version()}; {platform.platform()}; {platform.machine()}",
-            f"back end {last.backend or 'none'}; fps {last.fps:.2f}; latency p50/p95 {last.latency_p50_ms:.1f}/{last.latency_p95_ms:.1f} ms; "
+            f"back end {last.backend or 'none'}; fps {last.fps:.2f}; "
+            f"latency p50/p95 {last.latency_p50_ms:.1f}/{last.latency_p95_ms:.1f} ms; "
             f"frames {last.frames}; late {last.late}; dropped {last.dropped}; CPU {last.cpu_percent:.0f} %; memory {last.rss_mb:.0f} MB",
             "",
             *self.events,
@@ -52,7 +53,11 @@ class HealthWindow(QDialog):
         self._journal, self._version = journal, version
         column = QVBoxLayout(self)
         self._curves: dict[str, pg.PlotDataItem] = {}
-        for field, title in (("fps", "Frames a second"), ("latency_p95_ms", "Microphone to frame, p95 (ms)"), ("cpu_percent", "CPU (%)")):
+        for field, title in (
+            ("fps", "Frames a second"),
+            ("latency_p95_ms", "Microphone to frame, p95 (ms)"),
+            ("cpu_percent", "CPU (%)"),
+        ):
             plot = pg.PlotWidget(background=colours.panel)
             plot.setTitle(title, color=colours.text, size="10pt")
             plot.setMouseEnabled(False, False)

@@ -23,7 +23,13 @@ from gui import moods
 from gui.state import BACKGROUNDS, GAZE_MODES, MOODS, POSE_LIMITS_DEG, RANGES, View
 from gui.widgets import Dial, Pad, panel
 
-_BACKGROUND_WORDS = {"colour": "Colour", "image": "Image", "blur": "Blurred image", "green": "Green screen", "transparent": "Transparent"}
+_BACKGROUND_WORDS = {
+    "colour": "Colour",
+    "image": "Image",
+    "blur": "Blurred image",
+    "green": "Green screen",
+    "transparent": "Transparent",
+}
 _GAZE_WORDS = {"camera": "Into the camera", "wander": "Wander", "pointer": "Follow the pointer"}
 
 
@@ -152,7 +158,9 @@ class PosePanel(Panel):
     def show_view(self, view: View) -> None:
         super().show_view(view)
         self.mirrored = view.intent.mirror
-        self.pad.show_point(self._side() * view.intent.yaw / POSE_LIMITS_DEG["yaw"], -view.intent.pitch / POSE_LIMITS_DEG["pitch"])
+        self.pad.show_point(
+            self._side() * view.intent.yaw / POSE_LIMITS_DEG["yaw"], -view.intent.pitch / POSE_LIMITS_DEG["pitch"]
+        )
         self.gaze.setCurrentIndex(self.gaze.findData(view.intent.gaze))
 
 
@@ -196,7 +204,9 @@ class ScenePanel(Panel):
             self.changed.emit({"background": "colour", "colour": colour.name()})
 
     def _pick_image(self, kind: str) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Background image", "", "Pictures (*.png *.jpg *.jpeg *.webp *.bmp)")
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Background image", "", "Pictures (*.png *.jpg *.jpeg *.webp *.bmp)"
+        )
         if path:
             self.changed.emit({"background": kind, "image": path})
 

@@ -58,7 +58,9 @@ class Preview(QWidget):
     def _target(self) -> QRectF:
         width, height = (self._image.width(), self._image.height()) if self._image else (16, 9)
         scale = min(self.width() / width, self.height() / height)
-        return QRectF((self.width() - width * scale) / 2, (self.height() - height * scale) / 2, width * scale, height * scale)
+        return QRectF(
+            (self.width() - width * scale) / 2, (self.height() - height * scale) / 2, width * scale, height * scale
+        )
 
     def paintEvent(self, _event: QPaintEvent | None) -> None:
         p = QPainter(self)

@@ -75,7 +75,10 @@ def load(path: Path) -> tuple[Settings, str]:
             os.replace(path, aside)
         except OSError:
             return Settings(), f"Settings could not be read ({error.__class__.__name__}); starting with the defaults."
-        return Settings(), f"Settings could not be read; starting with the defaults. The old file is kept as {aside.name}."
+        return (
+            Settings(),
+            f"Settings could not be read; starting with the defaults. The old file is kept as {aside.name}.",
+        )
 
 
 def save(settings: Settings, path: Path) -> str:

@@ -1,6 +1,6 @@
 """What the person wants and what the engine reports, resolved into what the window shows. Pure: no Qt, no engine, no clock.
 
-    Intent (changed by the views, through `bridge`) + Report (pulled from the engine)  --resolve-->  View (read by the views)
+Intent (changed by the views, through `bridge`) + Report (pulled from the engine)  --resolve-->  View (read by the views)
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -65,7 +65,7 @@ LOOK_FIELDS = (
     "background", "colour", "image", "zoom", "offset_x", "offset_y",
 )  # fmt: skip
 RANGES: dict[str, tuple[float, float]] = {
-    **{name: (0.0, 1.0) for name in (*MOODS, "intensity", "auto_emotion")},
+    **dict.fromkeys((*MOODS, "intensity", "auto_emotion"), (0.0, 1.0)),
     **{name: (-limit, limit) for name, limit in POSE_LIMITS_DEG.items()},
     "gaze_yaw": (-25.0, 25.0), "gaze_pitch": (-15.0, 15.0), "blink_per_minute": (0.0, 40.0), "idle": (0.0, 2.0),
     "zoom": (0.6, 2.0), "offset_x": (-0.5, 0.5), "offset_y": (-0.5, 0.5),
@@ -152,7 +152,9 @@ class View:
 def _notices(intent: Intent, report: Report) -> tuple[str, ...]:
     lines = []
     if report.alive and not report.mic_ok and intent.mic != "none":
-        lines.append(f"Microphone lost: {report.mic_name or 'no microphone found'}. The face idles; it goes on by itself when it is back.")
+        lines.append(
+            f"Microphone lost: {report.mic_name or 'no microphone found'}. The face idles; it goes on by itself when it is back."
+        )
     elif report.alive and report.mic_silent_s > SILENT_MIC_S and not intent.muted:
         lines.append("The microphone sends only silence. Is it muted, or is another one meant?")
     if intent.on_air and report.alive and not report.camera_ok:

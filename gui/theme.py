@@ -20,8 +20,12 @@ class Colours:
     good: str
 
 
-LIGHT = Colours("#f4f5f7", "#ffffff", "#d9dde3", "#1c2128", "#5d6673", "#2f6fdd", "#ffffff", "#eef0f3", "#c92f3c", "#1e8a4c")
-DARK = Colours("#16191d", "#1f2328", "#333a43", "#e8eaed", "#98a2af", "#5b93f5", "#0c1016", "#2a3037", "#ff6b74", "#4cc38a")
+LIGHT = Colours(
+    "#f4f5f7", "#ffffff", "#d9dde3", "#1c2128", "#5d6673", "#2f6fdd", "#ffffff", "#eef0f3", "#c92f3c", "#1e8a4c"
+)
+DARK = Colours(
+    "#16191d", "#1f2328", "#333a43", "#e8eaed", "#98a2af", "#5b93f5", "#0c1016", "#2a3037", "#ff6b74", "#4cc38a"
+)
 
 _SHEET = """
 * {{ font-size: 13px; }}

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QAccessible, QAccessibleValueChangeEvent, QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PyQt6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from gui.theme import DARK, Colours
@@ -115,7 +115,7 @@ class Pad(QWidget):
         self._x, self._y = max(-1.0, min(1.0, x)), max(-1.0, min(1.0, y))
         self.update()
         self.moved.emit(self._x, self._y)
-        QAccessible.updateAccessibility(QAccessibleValueChangeEvent(self, f"{self._x:.2f}, {self._y:.2f}"))
+        self.setAccessibleDescription(f"{self._x:.2f} across, {self._y:.2f} up")
 
     def _follow(self, position: QPointF) -> None:
         r = self._field()

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from PyQt6.QtCore import QByteArray, QEvent, QObject, QSize, Qt, QTimer
+from PyQt6.QtCore import QByteArray, QSize, Qt, QTimer
 from PyQt6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QImage, QKeySequence, QShortcut
 from PyQt6.QtWidgets import (
     QApplication,
@@ -73,7 +73,7 @@ class Window(QWidget):
     def sizeHint(self) -> QSize:
         return QSize(1280, 800)
 
-    # --- building ------------------------------------------------------------------------------------------------------
+    # --- building
     def _build_left(self) -> None:
         self.preview = Preview(self.bridge.pull_picture)
         self.preview.zoomed.connect(lambda k: self.bridge.act({"zoom": self.bridge.intent.zoom * k}))
@@ -199,9 +199,9 @@ class Window(QWidget):
             ("Ctrl+S", self.save_snapshot),
             ("Ctrl+O", self.speak_file),
         ):
-            QShortcut(QKeySequence(keys), self, activated=slot)
+            QShortcut(QKeySequence(keys), self).activated.connect(slot)
 
-    # --- showing ---------------------------------------------------------------------------------------------------------
+    # --- showing
     def show_view(self, view: View) -> None:
         """Shows everything that `view` says."""
         self.badge.setText(view.badge)
@@ -258,8 +258,12 @@ class Window(QWidget):
 
     def engine_failed(self, reason: str) -> None:
         """The engine died: say so, offer to start it again; the camera meanwhile shows a still."""
-        box = QMessageBox(QMessageBox.Icon.Warning, "The engine stopped", reason, QMessageBox.StandardButton.NoButton, self)
-        box.setInformativeText("The camera keeps showing the last picture. Start the engine again, or save the log for a bug report.")
+        box = QMessageBox(
+            QMessageBox.Icon.Warning, "The engine stopped", reason, QMessageBox.StandardButton.NoButton, self
+        )
+        box.setInformativeText(
+            "The camera keeps showing the last picture. Start the engine again, or save the log for a bug report."
+        )
         again = box.addButton("Start again", QMessageBox.ButtonRole.AcceptRole)
         log = box.addButton("Open the log", QMessageBox.ButtonRole.ActionRole)
         box.addButton("Later", QMessageBox.ButtonRole.RejectRole)
@@ -275,7 +279,7 @@ class Window(QWidget):
         self._crash_told = ""
         self.bridge.restart()
 
-    # --- doing -------------------------------------------------------------------------------------------------------------
+    # --- doing
     def toggle_record(self) -> None:
         if self.bridge.intent.recording:
             self.bridge.stop_recording()
@@ -292,7 +296,9 @@ class Window(QWidget):
         suggestion = str(Path.home() / time.strftime("mouthpiece-%Y%m%d-%H%M%S.png"))
         path, _ = QFileDialog.getSaveFileName(self, "Save picture", suggestion, "Picture (*.png)")
         if path and not self.write_snapshot(path):
-            self.tell("Snapshot", f"The picture could not be written to {path}. Is the folder there and the disk not full?")
+            self.tell(
+                "Snapshot", f"The picture could not be written to {path}. Is the folder there and the disk not full?"
+            )
 
     def write_snapshot(self, path: str) -> bool:
         """Writes the picture on show, marked as synthetic; False when it could not be written."""
@@ -303,7 +309,9 @@ class Window(QWidget):
         return image.save(path, "PNG")
 
     def speak_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Speak a file", "", "Speech (*.wav *.flac *.mp3 *.opus *.ogg *.m4a *.mp4)")
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Speak a file", "", "Speech (*.wav *.flac *.mp3 *.opus *.ogg *.m4a *.mp4)"
+        )
         if path:
             self.bridge.speak(path)
 
@@ -334,7 +342,6 @@ class Window(QWidget):
         elif path:
             self.bridge.speak(path)
 
-
     def closeEvent(self, event: QCloseEvent | None) -> None:
         if event is None:
             return
@@ -347,5 +354,7 @@ class Window(QWidget):
         event.accept()
 
     def _really_close(self) -> bool:
-        answer = QMessageBox.question(self, "Recording", "A recording is running. Stop it, keep what was recorded, and close?")
+        answer = QMessageBox.question(
+            self, "Recording", "A recording is running. Stop it, keep what was recorded, and close?"
+        )
         return answer == QMessageBox.StandardButton.Yes

@@ -1,0 +1,118 @@
+"""Puts the app together: settings, avatar, bridge, window, inputs from outside, first-run page."""
+
+import signal
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from PyQt6.QtCore import QTimer
+from PyQt6.QtWidgets import QApplication, QMessageBox
+
+from engine import Avatar, MouthpieceError, default_avatar, open_avatar
+from engine.start import SAMPLE
+from gui.bridge import Bridge
+from gui.choices import has_microphone
+from gui.first_run import FirstRunPage
+from gui.guide import GuidePage
+from gui.inputs import MidiInput, OscInput
+from gui.settings import Settings, load, settings_path
+from gui.window import Window
+
+if TYPE_CHECKING:
+    from gui.__main__ import Arguments
+
+
+def run(arguments: "Arguments") -> int:
+    """Opens the window and runs the event loop; returns the exit status. One clear line on stderr when it cannot start."""
+    from gui.__main__ import app_version
+
+    app = QApplication(sys.argv[:1])
+    app.setApplicationName("Mouthpiece")
+    app.setDesktopFileName("mouthpiece")
+    settings, complaint = load(settings_path())
+    try:
+        avatar = _avatar(arguments.avatar, settings)
+    except MouthpieceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        QMessageBox.critical(None, "Mouthpiece", str(error))
+        return 1
+    bridge = Bridge(settings, version=app_version())
+    _first_wishes(bridge, arguments)
+    if complaint:
+        bridge.journal.note(complaint)
+    window = Window(bridge)
+    window.resize(window.sizeHint())
+    window.show()
+    outside = _outside(bridge, arguments)
+    bridge.wants_first_run.connect(lambda: FirstRunPage(bridge, window).show())
+    bridge.wants_guide.connect(lambda: GuidePage(window).show())
+    _survive(bridge, window)
+    bridge.open(avatar)
+    bridge.look_for_devices()
+    if not settings.first_run_done:
+        QTimer.singleShot(800, bridge.first_run)
+    status = app.exec()
+    for part in outside:
+        part.close()
+    return status
+
+
+def _avatar(asked: Path | None, settings: Settings) -> Avatar:
+    """The avatar asked for, else the remembered one if it still verifies, else the bundled one. Raises `AvatarError`."""
+    if asked is not None:
+        return open_avatar(asked)
+    if settings.avatar:
+        try:
+            return open_avatar(settings.avatar)
+        except MouthpieceError as error:
+            print(f"the avatar used last does not open ({error}); using the bundled one", file=sys.stderr)
+            settings.avatar = ""
+    return open_avatar(default_avatar())
+
+
+def _first_wishes(bridge: Bridge, arguments: "Arguments") -> None:
+    if arguments.person:
+        bridge.intent = replace(bridge.intent, person=arguments.person)
+    if arguments.mic is not None:
+        bridge.intent = replace(bridge.intent, mic=arguments.mic)
+    elif not bridge.intent.mic and not has_microphone() and SAMPLE.is_file():
+        bridge.intent = replace(bridge.intent, mic=str(SAMPLE))
+        bridge.journal.note("no microphone found: the face speaks the bundled sample")
+
+
+def _outside(bridge: Bridge, arguments: "Arguments") -> list[OscInput | MidiInput]:
+    settings, parts = bridge.settings, list[OscInput | MidiInput]()
+    if arguments.osc_port is not None:
+        settings.osc_port = arguments.osc_port
+    if arguments.midi is not None:
+        settings.midi_port = arguments.midi
+    if settings.osc_port:
+        try:
+            parts.append(OscInput(bridge.from_outside, settings.osc_port, arguments.osc_host))
+        except OSError as error:
+            bridge.message.emit(
+                "OSC", f"port {settings.osc_port} on {arguments.osc_host} cannot be used: {error.strerror}"
+            )
+    if settings.midi_port:
+        try:
+            parts.append(MidiInput(bridge.from_outside, settings.midi_port, settings.midi_map))
+        except ImportError:
+            bridge.message.emit("MIDI", "MIDI needs the package python-rtmidi: pip install 'mouthpiece[midi]'")
+        except ValueError as error:
+            bridge.message.emit("MIDI", str(error))
+    return parts
+
+
+def _survive(bridge: Bridge, window: Window) -> None:
+    """A mistake in a slot is told and logged, never fatal; Ctrl-C closes the window in order."""
+
+    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        bridge.journal.note("".join(traceback.format_exception(kind, error, trace))[-2000:])
+        print(f"{kind.__name__}: {error}", file=sys.stderr)
+
+    sys.excepthook = told
+    signal.signal(signal.SIGINT, lambda *_: window.close())
+    signal.signal(signal.SIGTERM, lambda *_: window.close())
