@@ -23,6 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.data.clip import ClipError, Corpus
+from training.data.codec import recode
+from training.data.sound import utterance
 from training.data.spoken import Crop, Lips, SpokenClip, draw_batch, hops_of, learn_lips, load_clip
 from training.losses.talking import TalkingLoss
 from training.metrics.lips import Spoken, lip_table
@@ -52,6 +54,8 @@ class TalkerStageConfig:
     warm_frames: int = 9
     """First frames of a crop, which have too little past to be judged by."""
     quiet_share: float = 0.12
+    coded_share: float = 0.25
+    """Share of the training clips that are also heard through Opus or MP3."""
     check_minutes: float = 3.0
     encoder_lr: float = 0.5
     """Learning rate of the encoder relative to the talkers'."""
@@ -175,6 +179,17 @@ def load_sets(config: TalkerStageConfig) -> dict[str, list[SpokenClip]]:
     return sets
 
 
+def coded(clips: Sequence[SpokenClip], share: float, seed: int) -> list[SpokenClip]:
+    """Some of the clips again, as they sound after a call or in a podcast."""
+    rng, out = np.random.default_rng(seed), []
+    for clip in clips:
+        if rng.random() < share:
+            codec, kilobits = [("opus", 6), ("opus", 10), ("opus", 16), ("mp3", 16), ("mp3", 32)][rng.integers(5)]
+            samples = recode(clip.sound.cut(0, len(clip.sound.samples)), codec, kilobits)
+            out.append(replace(clip, sound=utterance(f"{clip.name} {codec} {kilobits}k", samples)))
+    return out
+
+
 def start_from(objective: TalkerObjective, config: TalkerStageConfig) -> None:
     """Loads the encoder of the pre-training or of an earlier run."""
     path = config.start if config.start else config.cpc / "model.safetensors" if config.cpc else None
@@ -197,6 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(config.run.seed)
     sets = load_sets(config)
     train = sets.pop("train")
+    train += coded(train, config.coded_share, config.run.seed)
     sets = {label: clips for label, clips in sets.items() if clips}
     lips = learn_lips(train)
     minutes = sum(clip.frames for clip in train) / FPS / 60
