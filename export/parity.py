@@ -1,0 +1,226 @@
+"""Does the pack compute what the checkpoint computes? torch against every back end at hand, from one identical state.
+
+    python -m export.parity cast.avatar runs/face runs/audio
+
+Encoder: step 1 from one random state, so that state itself is compared, then `--steps` hops of sound, each back end
+with its own state, which shows drift. Decoder: frames with conditions all over their ranges, layer by layer, and the
+picture.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from engine.avatar import Avatar, open_avatar
+from engine.backends import open_backend
+from engine.errors import MouthpieceError
+from engine.layers import LayersPainter
+from engine.manifest import HOP_SAMPLES, GraphSpec, LayersPicture
+from export.onnx import Models, OneFrame, load_models
+
+Array = NDArray[np.float32]
+TOLERANCE = 1e-4
+# Layers that count in pixels of a 512-pixel still are compared in units of the still: 1e-4 of it is a twentieth of a
+# pixel.
+PIXEL_LAYERS = ("grid", "paint_flow")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest difference of one tensor between torch and a back end, in the tensor's unit (pixels: shares of the
+    still).
+    """
+
+    backend: str
+    what: str
+    largest: float
+
+    @property
+    def passes(self) -> bool:
+        return self.largest <= TOLERANCE
+
+
+def speech_like(hops: int, seed: int = 0) -> Array:
+    """Samples [hops, 160] float32: a voice-like buzz whose loudness and pitch wander, with pauses; the same for every
+    back end.
+    """
+    rng = np.random.default_rng(seed)
+    n = hops * HOP_SAMPLES
+    t = np.arange(n) / 16_000
+    pitch_hz = 140 + 40 * np.sin(2 * np.pi * 0.4 * t)
+    buzz = np.sign(np.sin(2 * np.pi * np.cumsum(pitch_hz) / 16_000)) * 0.2 + rng.normal(0, 0.05, n)
+    loud = np.clip(np.sin(2 * np.pi * 2.7 * t) + 0.4 * np.sin(2 * np.pi * 0.31 * t), 0, 1)
+    return np.asarray(buzz * loud, np.float32).reshape(hops, HOP_SAMPLES)
+
+
+def with_open_state(model: bytes, spec: GraphSpec) -> GraphSpec:
+    """The encoder's declaration with its state as plain inputs and outputs, so that any state can be put in and read
+    back.
+    """
+    inputs = [t.model_copy(update={"role": "condition"}) if t.role == "state" else t for t in spec.inputs]
+    outputs = [t.model_copy(update={"role": "aux"}) if t.role == "state" else t for t in spec.outputs]
+    return spec.model_copy(update={"inputs": inputs, "outputs": outputs, "state": {}})
+
+
+def compare_encoder_step(avatar: Avatar, models: Models, backend: str, seed: int = 0) -> list[Difference]:
+    """One hop from one identical, random state: the context and every leaf after it."""
+    model, spec = avatar.graph("audio_encoder")
+    rng = np.random.default_rng(seed)
+    leaves = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in spec.inputs_of("state").items()}
+    inputs = {"samples": speech_like(1, seed), **leaves}
+    graph = open_backend(backend).load(model, with_open_state(model, spec))
+    try:
+        _, found = graph.step(graph.initial(), inputs)
+        with torch.no_grad():
+            answers = models.encoder(*(torch.from_numpy(inputs[t.name]) for t in spec.inputs))
+        return [
+            _difference(backend, t.name, found[t.name], value.numpy())
+            for t, value in zip(spec.outputs, answers, strict=True)
+        ]
+    finally:
+        graph.close()
+
+
+def compare_encoder_run(avatar: Avatar, models: Models, backend: str, hops: int, seed: int = 0) -> Difference:
+    """The last context after `hops` hops, each side with its own state from zeros."""
+    samples = speech_like(hops, seed)
+    model, spec = avatar.graph("audio_encoder")
+    graph = open_backend(backend).load(model, spec)
+    try:
+        state = graph.initial()
+        leaves = models.encoder.example()[1:]
+        worst = 0.0
+        with torch.no_grad():
+            for hop in samples:
+                state, found = graph.step(state, {"samples": hop[None]})
+                context, *leaves = models.encoder(torch.from_numpy(hop[None]), *leaves)
+                worst = max(worst, float(np.abs(found["context"] - context.numpy()).max()))
+        return Difference(backend, f"context over {hops} hops", worst)
+    finally:
+        graph.close()
+
+
+def random_inputs(avatar: Avatar, person: str, seed: int) -> dict[str, Array]:
+    """Inputs of the frame decoder: random contexts, every condition somewhere in its declared range, the person's
+    tensors.
+    """
+    _, spec = avatar.graph("frame_decoder")
+    rng = np.random.default_rng(seed)
+    inputs = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in spec.inputs_of("context").items()}
+    for name, shape in spec.inputs_of("condition").items():
+        condition = avatar.manifest.conditions[name]
+        low, high = (np.broadcast_to(np.asarray(bound, np.float32), shape) for bound in (condition.min, condition.max))
+        inputs[name] = rng.uniform(low, high).astype(np.float32)
+    return inputs | dict(avatar.person(person).tensors)
+
+
+def compare_decoder(avatar: Avatar, models: Models, backend: str, frames: int) -> list[Difference]:
+    """Largest differences of each output over some frames, and of the finished 8-bit picture where the pack has
+    layers.
+    """
+    model, spec = avatar.graph("frame_decoder")
+    graph = open_backend(backend).load(model, spec)
+    module = OneFrame(models.composer).eval()
+    worst = {t.name: 0.0 for t in spec.outputs}
+    picture = 0.0
+    try:
+        for seed in range(frames):
+            person = avatar.people[seed % len(avatar.people)]
+            inputs = random_inputs(avatar, person, seed)
+            _, found = graph.step(graph.initial(), inputs)
+            with torch.no_grad():
+                answers = module(*(torch.from_numpy(inputs[t.name]) for t in spec.inputs))
+            truth = {t.name: value.numpy() for t, value in zip(spec.outputs, answers, strict=True)}
+            for name, value in truth.items():
+                unit = avatar.size if name in PIXEL_LAYERS else 1
+                worst[name] = max(worst[name], _difference(backend, name, found[name], value).largest / unit)
+            picture = max(picture, picture_difference(avatar, person, found, truth))
+    finally:
+        graph.close()
+    return [Difference(backend, name, value) for name, value in worst.items()] + [
+        Difference(backend, "mean of the picture", picture)
+    ]
+
+
+def picture_difference(avatar: Avatar, person: str, found: Mapping[str, Array], truth: Mapping[str, Array]) -> float:
+    """Mean absolute difference of the finished pictures, 0..1; 8-bit rounding makes single pixels differ by a level."""
+    if not isinstance(avatar.manifest.picture, LayersPicture):
+        return 0.0
+    painter = LayersPainter(avatar.person(person).stills, avatar.manifest.picture.face_box)
+    one, two = (painter.paint(layers).astype(np.float32) for layers in (found, truth))
+    return float(np.abs(one - two).mean() / 255)
+
+
+def _difference(backend: str, what: str, found: NDArray[Any], truth: NDArray[Any]) -> Difference:
+    if found.shape != truth.shape or not np.isfinite(found).all():
+        return Difference(backend, what, math.inf)
+    return Difference(backend, what, float(np.abs(found - truth).max()))
+
+
+def compare(avatar: Avatar, models: Models, backends: Sequence[str], steps: int, frames: int) -> list[Difference]:
+    """All comparisons on all back ends."""
+    found: list[Difference] = []
+    for backend in backends:
+        found += compare_encoder_step(avatar, models, backend)
+        found.append(compare_encoder_run(avatar, models, backend, steps))
+        found += compare_decoder(avatar, models, backend, frames)
+    return found
+
+
+def main(
+    avatar: tyro.conf.Positional[Path],
+    face: tyro.conf.Positional[Path],
+    audio: tyro.conf.Positional[Path | None] = None,
+    /,
+    *,
+    backends: tuple[str, ...] = ("onnxruntime", "openvino"),
+    steps: int = 3000,
+    frames: int = 6,
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Compares a pack with the checkpoints it was made from; exits with 1 if a difference is over 1e-4.
+
+    Args:
+        avatar: The pack.
+        face: Folder of the face checkpoint, or of both (`face/` and `audio/` inside).
+        audio: Folder of the audio checkpoint.
+        backends: Back ends to compare with torch.
+        steps: Hops over which the encoder's states run apart.
+        frames: Frames of the decoder to compare.
+        json_: Print the figures as JSON instead of a table.
+    """
+    if audio is None:
+        face, audio = face / "face", face / "audio"
+    try:
+        found = compare(open_avatar(avatar), load_models(face, audio), backends, steps, frames)
+    except (ValueError, OSError, MouthpieceError) as error:
+        sys.exit(f"error: {error}")
+    if json_:
+        print(
+            json.dumps(
+                [{"backend": d.backend, "what": d.what, "largest": d.largest, "passes": d.passes} for d in found],
+                indent=1,
+            )
+        )
+    else:
+        table = Table("back end", "tensor", "largest difference", "")
+        for d in found:
+            table.add_row(d.backend, d.what, f"{d.largest:.2e}", "ok" if d.passes else "[red]over 1e-4[/red]")
+        Console().print(table)
+    if not all(d.passes for d in found):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
