@@ -14,6 +14,7 @@ from PyQt6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -89,7 +90,8 @@ class PeoplePanel(Panel):
             button.setText(name.capitalize())
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
             button.setIcon(QIcon(preview))
-            button.setIconSize(QSize(64, 64))
+            button.setIconSize(QSize(60, 60))
+            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             button.setToolTip(about)
             button.setAccessibleName(f"Person {name}: {about}")
             button.clicked.connect(lambda _checked, person=name: self.changed.emit({"person": person}))
@@ -182,7 +184,8 @@ class ScenePanel(Panel):
         row.addWidget(self.pick)
         self.column.addLayout(row)
         self.zoom = self.dial("zoom", "Zoom", 1.0, lambda v: f"{v:.2f} x")
-        self.mirror = QCheckBox("Mirror my preview (the camera is never mirrored)")
+        self.mirror = QCheckBox("Mirror my preview")
+        self.mirror.setToolTip("As in a mirror; what the camera sends is never mirrored")
         self.mirror.toggled.connect(lambda on: self.changed.emit({"mirror": on}))
         self.column.addWidget(self.mirror)
         self._intent_image, self._intent_colour = "", ""

@@ -49,6 +49,7 @@ QToolButton#health {{ border: none; background: transparent; color: {quiet}; pad
 QComboBox, QLineEdit, QSpinBox, QPlainTextEdit {{ background: {field}; color: {text}; border: 1px solid {line}; border-radius: 7px;
   padding: 5px 8px; selection-background-color: {accent}; }}
 QComboBox QAbstractItemView {{ background: {panel}; color: {text}; selection-background-color: {accent}; selection-color: {on_accent}; }}
+QComboBox::drop-down {{ border: none; width: 22px; }}
 QSlider::groove:horizontal {{ height: 4px; border-radius: 2px; background: {line}; }}
 QSlider::sub-page:horizontal {{ background: {accent}; border-radius: 2px; }}
 QSlider::handle:horizontal {{ width: 14px; height: 14px; margin: -5px 0; border-radius: 7px; background: {accent}; }}

@@ -157,6 +157,9 @@ class Window(QWidget):
         self.tabs = QTabWidget()
         self.tabs.setFixedWidth(372)
         self.tabs.setDocumentMode(True)
+        bar = self.tabs.tabBar()
+        if bar is not None:
+            bar.setDrawBase(False)
         for name, parts in (
             ("Face", (self.people, self.mood)),
             ("Motion", (self.pose, self.presets)),
