@@ -10,6 +10,8 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.spatial import cKDTree
 
+from training.rig.collar import neckwear
+from training.rig.loft import grid_triangles
 from training.rig.mesh import unit, vertex_normals
 from training.rig.pack import BACK, HeadPack
 from training.rig.part import Part, columns, float32
@@ -34,8 +36,6 @@ def bust_displacement(pack: HeadPack, points: Array, base: Array, neighbours: in
 
 def make_clothes(pack: HeadPack, person: Person, base: Array) -> tuple[Part, NDArray[np.bool_]]:
     """The clothes of a person and which triangles of the head they hide [F]."""
-    from training.rig.collar import neckwear
-
     shirt, n_rows, folds = mean_shirt(pack, person)
     points = shirt.points + bust_displacement(pack, shirt.points, base)
     normals = np.zeros_like(base)
@@ -45,7 +45,7 @@ def make_clothes(pack: HeadPack, person: Person, base: Array) -> tuple[Part, NDA
     points = _push_out(points, shirt.triangles, n_rows, base[skin], normals[skin])
     fitted_normals = cloth_normals(points, shirt.triangles, folds)
     shirt = Part(CLOTH, *float32(points, fitted_normals), shirt.attr, shirt.head_weight, shirt.triangles)
-    extras = neckwear(person, shirt)
+    extras = neckwear(person, shirt, COLUMNS)
     return Part.join([shirt, *extras]), _covered_skin(pack, shirt.points, base)
 
 
@@ -117,7 +117,7 @@ def mean_shirt(pack: HeadPack, person: Person) -> tuple[Part, int, Array]:
         dip = in_front**1.3 if person.clothes.kind != "v" else in_front**2.2
         y = height - dip * (drop + 1.6) * k + behind * 0.8 * k
         ring_points.append(np.stack([x, y, z], 1))
-        trim = 0.35 if i < 2 and person.clothes.kind in ("crew", "v") else 0.0
+        trim = 0.12 if i < 2 and person.clothes.kind in ("crew", "v") else 0.0
         ring_attr.append(np.stack([np.full(COLUMNS, trim), theta / (2 * np.pi), np.full(COLUMNS, occlusion)], 1))
     ring_t = np.array([ring[0] for ring in rings])
     row_t = np.unique(np.r_[np.linspace(0, 0.12, 8), np.linspace(0.12, 1.1, 26)])
@@ -135,17 +135,6 @@ def mean_shirt(pack: HeadPack, person: Person) -> tuple[Part, int, Array]:
         grid_triangles(len(row_t), COLUMNS),
     )
     return shirt, len(row_t), np.clip((row_t.repeat(COLUMNS) - 0.2) * 2, 0, 1)
-
-
-def grid_triangles(n_rows: int, n_columns: int, wrap: bool = True) -> NDArray[np.int32]:
-    """Two triangles per cell of a grid of points, row by row."""
-    row, column = np.mgrid[0 : n_rows - 1, 0 : n_columns if wrap else n_columns - 1]
-    a = (row * n_columns + column).ravel()
-    b = (row * n_columns + (column + 1) % n_columns).ravel()
-    low = n_columns
-    return (
-        np.stack([np.stack([a, b, a + low], 1), np.stack([b, b + low, a + low], 1)], 1).reshape(-1, 3).astype(np.int32)
-    )
 
 
 def cloth_normals(points: Array, triangles: Array, folds: Array) -> Array:
@@ -167,4 +156,4 @@ def cloth_normals(points: Array, triangles: Array, folds: Array) -> Array:
         ],
         1,
     )
-    return unit(normals + 0.06 * fold * folds[:, None])
+    return unit(normals + 0.11 * fold * folds[:, None])

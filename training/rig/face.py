@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from training.rig.expressions import EXPRESSIONS, expression, with_eyes
-from training.rig.lips import CLOSED_CM, Lips
+from training.rig.lips import Lips
 from training.rig.mesh import SparseShapes, rotation, vertex_normals
 from training.rig.pack import HeadPack
 from training.rig.person import Person
@@ -12,7 +12,10 @@ from training.rig.person import Person
 Array = NDArray[np.float32]
 LEFT_EYE, RIGHT_EYE = (42, 43, 44, 45, 46, 47), (36, 37, 38, 39, 40, 41)
 # The mean head holds its brows a little high and its lips apart: this is what "relaxed" adds to it.
-RELAXED = {"browInnerUp": -0.22, "browDown": 0.06, "eyeWide": 0.0, "mouthPress": 0.08, "mouthRollLower": 0.06}
+RELAXED = {"browInnerUp": -0.22, "browDown": 0.06, "eyeWide": 0.10, "mouthPress": 0.06, "mouthRollLower": 0.05}
+
+
+LIFT_CM = -0.02  # corners end this much above the seam
 
 
 class Face:
@@ -83,6 +86,19 @@ def eye_centre(ball: Array) -> Array:
 def relaxed(pack: HeadPack, head: Array) -> Array:
     """A head with resting brows and closed lips, so that all-zero weights look relaxed."""
     weights = expression(RELAXED)
+    weights += _level_corners(pack, head, weights)
     closed = Lips.of(pack, head).fix(weights[None], np.ones(1))[0]
-    assert CLOSED_CM < 0
     return head + np.tensordot(closed, pack.expression_basis, 1)
+
+
+def _level_corners(pack: HeadPack, head: Array, weights: Array) -> Array:
+    """Smile weights that lift hanging mouth corners to the height of the seam of the lips."""
+    corners, seam = pack.landmarks[[48, 54]], pack.landmarks[[62, 66]]
+
+    def sag(points: Array) -> Array:
+        return points[..., seam, 1].mean(-1) - points[..., corners, 1].mean(-1)
+
+    per_weight = sag(pack.expression_basis)
+    smile = expression({"mouthSmile": 1.0})
+    amount = (float(sag(head) + weights @ per_weight) - LIFT_CM) / max(-float(smile @ per_weight), 1e-3)
+    return smile * np.float32(np.clip(amount, 0.05, 0.40))

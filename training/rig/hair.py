@@ -85,6 +85,9 @@ def skull_of(pack: HeadPack) -> Skull:
     return _skull_of(id(pack), _Hold(pack))
 
 
+FULL_DETAIL = 0.7  # share of a style's locks that is ever drawn
+
+
 def sample_roots(rng: np.random.Generator, skull: Skull, count: int, person: Person) -> tuple[Array, Array, Array]:
     """Random scalp points: points, normals, distance to the hairline (roots thin out around it)."""
     tri = rng.choice(len(skull.triangles), count * 6, p=skull.areas / skull.areas.sum())
@@ -167,13 +170,13 @@ def _lie_on(q: Array, rest: Part, tree: cKDTree, layer: Array) -> Array:
 
 
 def make_hair(pack: HeadPack, person: Person, base: Array, clothes: Part, detail: float) -> Part | None:
-    """Ribbons of a person's hair, or None when bald. detail scales the number of locks."""
+    """Ribbons of a person's hair, or None when bald. detail below FULL_DETAIL keeps fewer, wider locks of the same hair."""
     if person.hair.kind == "bald":
         return None
     style = style_of(person.hair)
     rng = np.random.default_rng([person.seed, 77])
     skull = skull_of(pack)
-    roots, normals, inside = sample_roots(rng, skull, int(style.count * detail), person)
+    roots, normals, inside = sample_roots(rng, skull, int(style.count * FULL_DETAIL), person)
     rest = _unfitted(pack, clothes, base) if style.hangs else None
     locks = grow(rng, skull, style, roots, normals, inside, rest)
     moved, head_weight = _follow(pack, skull, style, locks, roots, base, clothes)
@@ -246,14 +249,20 @@ def ribbons(
     attr[..., 3] = (-1, 1)
     attr[..., 4] = rng.random(n)[:, None, None]
     attr[..., 5] = np.clip(0.45 + locks.inside * 0.45, 0.3, 1)[:, None, None]
+    kept = min(n, round(n * detail / FULL_DETAIL))  # roots lie in random order: any first part covers the head
+    corner_tangents = np.repeat(tangents[:, :, None], 2, 2)
+    corner_weight = np.repeat(head_weight[:, :, None], 2, 2)
+    flat = (a[:kept].reshape(-1, a.shape[-1]) for a in (points, edge_normals, attr, corner_tangents))
+    placed_points, corner_normals, corner_attr, corner_tangents = float32(*flat)
     return Part(
         HAIR,
-        *float32(
-            points.reshape(-1, 3), edge_normals.reshape(-1, 3), attr.reshape(-1, 6), np.repeat(head_weight, 2),
-        ),
-        ribbon_triangles(n, k_points),
-        *float32(np.repeat(tangents[:, :, None], 2, 2).reshape(-1, 3)),
-    )  # fmt: skip
+        placed_points,
+        corner_normals,
+        corner_attr,
+        *float32(corner_weight[:kept].ravel()),
+        ribbon_triangles(kept, k_points),
+        corner_tangents,
+    )
 
 
 def ribbon_triangles(n: int, k_points: int) -> NDArray[np.int32]:

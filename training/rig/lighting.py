@@ -19,15 +19,15 @@ def uniforms(person: Person, lanes: int) -> NDArray[np.float64]:
     hair = np.array(person.hair.colour, float)
     for index, value in (
         (light.KEY_DIR, unit(np.array(person.light_from))),
-        (light.KEY_COL, (0.95, 0.895, 0.835)),
-        (light.FILL_COL, (0.20, 0.225, 0.27)),
+        (light.KEY_COL, (0.86, 0.815, 0.77)),
+        (light.FILL_COL, (0.20, 0.22, 0.25)),
         (light.SKY, (0.37, 0.395, 0.435)),
         (light.GROUND, (0.225, 0.18, 0.16)),
         (light.RIM_DIR, unit(np.array((-0.75, 0.35, -0.6)))),
         (light.RIM_COL, (0.9, 0.87, 0.84)),
         (light.IRIS, linear(person.iris)),
         (light.HAIR_ROOT, linear(hair * 0.75)),
-        (light.HAIR_TIP, linear(hair * 1.15 + 6)),
+        (light.HAIR_TIP, linear(0.85 * hair * 1.15 + 0.15 * hair.mean() * 1.15 + 6)),
         (light.CLOTH_COL, linear(person.clothes.colour)),
         (light.CLOTH_TRIM, linear(person.clothes.trim)),
         (light.FRAME_COL, linear(person.glasses.colour if person.glasses else (0, 0, 0))),

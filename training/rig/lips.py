@@ -11,8 +11,8 @@ from training.rig.pack import HeadPack
 Array = NDArray[np.float32]
 
 PAIRS = ((61, 67), (62, 66), (63, 65))  # inner lip landmarks above each other
-CLOSED_CM = -0.05  # lips press into each other by this much when closed
-CROSSED_CM = -0.10  # and never by more than this
+CLOSED_CM = -0.07  # lips press into each other by this much when closed
+CROSSED_CM = -0.11  # and never by more than this
 
 
 @dataclass(frozen=True)

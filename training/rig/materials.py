@@ -168,7 +168,8 @@ def shade_mouth(uni, is_teeth, rest, n, v, h, lit):
         shine = 0.035
     lit = lit + (1 - lit) * 0.35
     light = add_scaled(scale(hemisphere(uni, n), 0.8), key, n_l * lit * 0.85)
-    col = scale(mul(albedo, light), occlusion)
+    warm = (occlusion, occlusion * (0.86 + 0.14 * occlusion), occlusion * (0.80 + 0.20 * occlusion))
+    col = mul(mul(albedo, light), warm)
     return add_scaled(col, key, ggx(saturate(dot(n, h)), 0.16) * shine * occlusion * lit)
 
 
@@ -180,7 +181,7 @@ def eye_albedo(uni, d):
     r = math.sqrt(d[0] * d[0] + d[1] * d[1]) / max(d[2], 0.2)
     angle = math.atan2(d[1], d[0])
     rr = r / 0.47  # 1 at the limbus
-    sclera = mix((0.76, 0.735, 0.715), (0.66, 0.47, 0.42), smoothstep(0.62, 1.7, r) * 0.75)
+    sclera = mix((0.66, 0.635, 0.615), (0.56, 0.40, 0.36), smoothstep(0.62, 1.7, r) * 0.75)
     vein = math.sin(angle * 17.0 + 4.0 * math.sin(r * 9.0 + angle * 3.0))
     sclera = mul(
         sclera, mix((1.0, 1.0, 1.0), (1.0, 0.80, 0.78), 0.35 * smoothstep(0.93, 1.0, vein) * smoothstep(0.7, 1.3, r))
@@ -213,7 +214,7 @@ def shade_eye(uni, lid, direction, rest, n, v, h, lit):
     col = mul(col, (k * (1.12 - 0.12 * k), k, k * (0.96 + 0.04 * k)))
     # tear line on the lower lid, window and key light on the cornea
     wet = smoothstep(0.13, 0.03, above_bottom) * smoothstep(-0.08, 0.02, above_bottom)
-    col = add_scaled(col, (0.16, 0.155, 0.15), wet * (0.3 + 0.7 * lit) * 0.5)
+    col = add_scaled(col, (0.16, 0.155, 0.15), wet * (0.3 + 0.7 * lit) * 0.22)
     glint = smoothstep(0.9950, 0.9978, dot(n, h)) * 1.6 * (0.3 * lit + 0.7)
     half_window = normalize(add((-0.49, 0.44, 0.78), v))
     glint += smoothstep(0.9925, 0.9965, dot(n, half_window)) * 0.28

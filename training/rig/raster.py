@@ -56,9 +56,11 @@ def lash_covers(u, v, length_scale):
     if upper:
         length = 0.55 + 0.45 * fract_hash(hair * 1.7 + row)
     else:
-        length = 0.16 + 0.2 * fract_hash(hair * 2.3 + row)
+        length = 0.2 + 0.25 * fract_hash(hair * 2.3 + row)
     length *= length_scale * smoothstep(0.0, 0.12, x) * (0.6 + 0.4 * smoothstep(0.1, 0.6, x))
-    return t <= length and offset < 0.34 * (1.0 - t / max(length, 0.02)) + 0.02
+    if not upper and length_scale < 0.7:
+        return False
+    return t <= length and offset < (0.34 if upper else 0.13) * (1.0 - t / max(length, 0.02)) + 0.02
 
 
 @njit(cache=True, fastmath=True)

@@ -67,8 +67,8 @@ def face_relief(rng: np.random.Generator, pack: HeadPack, person: Person, lips: 
     }
     folds = _folds(pos, mark, wobble_fine)
     age = person.skin.wrinkles
-    depth = 0.05 * (lines[FOREHEAD] * 0.8 * max(0, age - 0.15) + lines[FROWN] * 0.7 * age + lines[SMILE] * 0.8 * age)
-    depth = depth + 0.055 * folds * (0.22 + 0.9 * age)
+    depth = 0.085 * (lines[FOREHEAD] * 0.8 * max(0, age - 0.15) + lines[FROWN] * 0.7 * age + lines[SMILE] * 0.8 * age)
+    depth = depth + 0.085 * folds * (0.2 + 0.9 * age)
     resting = -depth + _pores(rng, fine, size) + _lip_creases(rng, lips, size)
     moving_height = np.zeros((size, size), np.float32)
     region = np.zeros((size, size), np.float32)
@@ -84,7 +84,7 @@ def _pores(rng: np.random.Generator, fine: Array, size: int) -> Array:
     cells = rng.standard_normal((size, size)).astype(np.float32)
     dots = np.minimum(cv2.GaussianBlur(cells, (0, 0), 1.0) * 3.5 + 0.2, 0)
     lumps = smooth_noise(rng, ((140, 0.6), (260, 0.5)), size)
-    return 0.0022 * dots + 0.0012 * fine + 0.0024 * lumps
+    return 0.0036 * dots + 0.0016 * fine + 0.0040 * lumps
 
 
 def _lip_creases(rng: np.random.Generator, lips: Array, size: int) -> Array:

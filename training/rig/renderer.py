@@ -11,6 +11,7 @@ from training.rig import light, raster
 from training.rig.clothes import make_clothes
 from training.rig.expressions import INDEX
 from training.rig.face import Face
+from training.rig.glasses import make_glasses
 from training.rig.hair import make_hair
 from training.rig.lighting import uniforms
 from training.rig.mesh import Camera, SparseShapes, light_matrix, place, rotation, turn
@@ -70,6 +71,9 @@ class Renderer:
         pack, base = self.pack, self.face.base
         clothes, hidden = make_clothes(pack, self.person, base)
         pieces = [clothes]
+        glasses = make_glasses(pack, self.person, base)
+        if glasses is not None:
+            pieces.append(glasses)
         hair = make_hair(pack, self.person, base, clothes, self._detail)
         if hair is not None:
             pieces.append(hair)
@@ -85,7 +89,7 @@ class Renderer:
         self._triangles = np.concatenate(triangles).astype(np.int32)
         self._materials = np.concatenate(materials).astype(np.int32)
         self._n_skin = int((self._materials <= BACK).sum())
-        self._first_hair = int(np.searchsorted(self._materials == raster.HAIR, True)) if hair is not None else -1
+        self._first_hair = int(np.argmax(self._materials == raster.HAIR)) if hair is not None else -1
         self._attr = np.concatenate([_head_attributes(pack), *(p.attr for p in pieces)]).astype(np.float32)
         self._rest = np.concatenate([base[pack.corner_vertex], *(p.points for p in pieces)]).astype(np.float32)
         self._world, self._world_normals, self._screen = (np.zeros((first, 3), np.float32) for _ in range(3))

@@ -84,9 +84,9 @@ def _skin_base(rng: np.random.Generator, colour: Array, size: int) -> tuple[Arra
     out = (
         np.ones((size, size, 3), np.float32)
         * colour
-        * (1 + 0.016 * blotches + 0.012 * fine + 0.010 * medium)[..., None]
+        * (1 + 0.018 * blotches + 0.018 * fine + 0.014 * medium)[..., None]
     )
-    warmth = np.array([0.004, -0.010, -0.012], np.float32) * mottling[..., None]  # blood comes and goes
+    warmth = np.array([0.010, -0.020, -0.022], np.float32) * mottling[..., None]  # blood comes and goes
     return out * (1 + warmth), fine
 
 

@@ -58,7 +58,7 @@ def style_of(hair: Hair) -> Style:
             knot=knot, knot_radius=3.3,
         ),
         "curly": lambda: Style(
-            "curly", length, 7000, 16, 0.11, 0.5 * v, lift=0.75, follow=0.35, clump=22, clump_jitter=0.22, jitter=0.06,
+            "curly", length, 5600, 24, 0.115, 0.5 * v, lift=0.75, follow=0.35, clump=22, clump_jitter=0.18, jitter=0.06,
             wave=1.0 + hair.wave, wave_frequency=0.36, hugs=False,
         ),
         "short": lambda: Style(
@@ -100,12 +100,14 @@ def flow(style: Style, p: Array, n: Array) -> Array:
         u = np.clip(np.abs(x) / 7.4, 0, 1)
         top = np.clip((y - 6.0) / 5.0, 0, 1)
         away = np.clip((1 - u**2) * 1.1 * np.clip((y - 2) / 6, 0, 1), 0, 1.1)
-        inward = np.clip((np.abs(x) - 8.2) * 0.45, 0, 1.2) * np.clip((4 - y) / 6, 0, 1)
+        low = np.clip(
+            (3 - y) / 8, 0, 1
+        )  # beside and below the jaw: close to the neck, then before or behind the shoulder
+        inward = np.clip((np.abs(x) - 7.2) * 0.35, -0.2, 1.0) * low
         down = -0.25 - 0.75 * u - 0.6 * (1 - top)
-        f = np.stack(
-            [np.sign(x - style.part) * away - np.sign(x) * inward, down, np.where(z > 2, -0.85, -0.05) * (top + 0.25)],
-            1,
-        )
+        to_front = np.where(z > -2.0, np.clip((6.0 - z) * 0.2, -0.2, 0.55), np.clip((-9.0 - z) * 0.2, -0.6, 0.2)) * low
+        backwards = np.where(z > 2, -0.85, -0.05) * (top + 0.25) * (1 - low)
+        f = np.stack([np.sign(x - style.part) * away - np.sign(x) * inward, down, backwards + to_front], 1)
     elif style.kind == "bun":
         f = style.knot - p
     elif style.kind == "curly":
