@@ -75,5 +75,5 @@ def command(as_json: bool = False) -> int:
     for note in notes:
         out.print(f"! {note}", markup=False, soft_wrap=True)
     if found:
-        out.print("Any part of a name will do, such as --mic or --monitor or --camera with a word of it.", style="dim")
+        out.print("--mic, --monitor and --camera take any part of a name.", style="dim")
     return 0

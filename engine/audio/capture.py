@@ -19,7 +19,7 @@ Samples = NDArray[np.float32]
 RATE = 16000
 PATIENCE_S = 0.12  # sound this overdue is replaced by silence
 SURPLUS_S = 0.03  # sound this far ahead of the clock is a backlog
-HOLE_S, HOLE_WINDOW_S = 0.02, 1.0  # sound that for a second never came less than this late has a hole somewhere
+HOLE_S, HOLE_WINDOW_S = 0.02, 0.5  # sound that for so long never came less than this late has a hole somewhere
 SLEPT_S = 5.0  # a gap this long means that the computer slept: stream time does not pass in it
 
 
@@ -157,7 +157,7 @@ class Capture:
         return batch.samples[cut:]
 
     def _hole(self, count: int, at_s: float) -> Samples:
-        """Silence for samples that were lost without a word: shown by sound that is late for a whole second."""
+        """Silence for samples that were lost without a word: shown by sound that stays late."""
         if not self._joined or at_s - self._window_began_s > 2 * HOLE_WINDOW_S:
             self._least_late_s, self._window_began_s = float("inf"), at_s
             return self._silence(0)

@@ -20,7 +20,7 @@ from engine.errors import AudioError
 from engine.stats import EventLog
 
 STALLED_S, START_S = 0.5, 1.5  # without a callback: lost; a device that was just opened gets longer
-RETRY_S, LATER_RETRY_S, PATIENT_AFTER = 0.25, 1.0, 20
+RETRY_S, LATER_RETRY_S, PATIENT_AFTER = 0.5, 1.0, 20
 ZEROS_S, ZEROS_MOST_S = 3.0, 60.0
 OVERFLOWS, LATENCIES = 5, ("low", 0.05, 0.1, 0.2)  # this many flags in a second: ask for a longer buffer
 LOOK_EVERY_S = 0.05

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio.portaudio import LOCK, SoundDevice, sounddevice
+from engine.audio.portaudio import SoundDevice, quietly, sounddevice
 from engine.audio.resample import Resampler
 from engine.audio.ring import Ring
 from engine.errors import AudioError
@@ -90,7 +90,7 @@ class Monitor:
         self.delay = Delay(device.rate)
         self._mono = np.zeros((device.rate, 1), np.float32)
         self._called_s = time.perf_counter()
-        with LOCK:
+        with quietly():
             try:
                 self._stream: Any = module.OutputStream(
                     device=device.index,
@@ -127,7 +127,7 @@ class Monitor:
     def close(self) -> None:
         """Lets the device go, whatever state it is in."""
         module = sounddevice()
-        with LOCK:
+        with quietly():
             for end in (self._stream.abort, self._stream.close):
                 with suppress(module.PortAudioError):
                     end()

@@ -6,8 +6,11 @@ lists or restarts goes through one lock, and `restart` may only be called when n
 
 import ctypes
 import ctypes.util
+import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -105,6 +108,24 @@ def restart() -> None:
         # The only way there is: PortAudio lists devices once, and sounddevice has no public name for starting again.
         module._terminate()
         module._initialize()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Inside, nothing reaches the terminal: Debian's PortAudio prints C expressions when a device cannot be opened.
+
+    The error itself still comes back as an exception. Holds `LOCK`.
+    """
+    with LOCK:
+        sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(nowhere)
+            os.close(kept)
 
 
 @cache

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio.capture import Batch
-from engine.audio.portaudio import LOCK, SoundDevice, sounddevice
+from engine.audio.portaudio import SoundDevice, quietly, sounddevice
 from engine.audio.ring import Ring
 from engine.errors import AudioError
 
@@ -49,7 +49,7 @@ class Microphone:
         self._downmix = Downmix(channels)
         self._opened_s = time.perf_counter()
         self.flagged = 0
-        with LOCK:
+        with quietly():
             try:
                 self._stream: Any = module.InputStream(
                     device=device.index, samplerate=self.rate, channels=channels, dtype="float32",
@@ -90,7 +90,7 @@ class Microphone:
     def close(self) -> None:
         """Lets the device go, whatever state it is in."""
         module = sounddevice()
-        with LOCK:
+        with quietly():
             for end in (self._stream.abort, self._stream.close):
                 with suppress(module.PortAudioError):
                     end()
