@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from training.data.clip import ClipInfo, Truth, write_clip
-from training.data.spoken import SpokenClip, draw_batch, draw_crop, hops_of, learn_lips, load_clip
+from training.data.spoken import SpokenClip, draw_batch, draw_crop, hops_of, learn_lips, load_clip, pressed
 from training.losses.talking import TalkingLoss
 from training.models.cpc import AudioEncoderConfig
 from training.models.talker import Talker, TalkerConfig, load_hearing, newest_hops, windows_at
@@ -44,7 +45,7 @@ def make_clip(root: Path, name: str, split: str, seed: int) -> SpokenClip:
     frames = int(2.2 * 30)
     level = np.interp(np.arange(frames) / 30, time, (opening > 0.5).astype(float)).astype(np.float32)
     expression = np.zeros((frames, 60), np.float32)
-    expression[:, INDEX["jawOpen"]] = 0.5 * level
+    expression[:, INDEX["jawOpen"]] = (0.4 + 0.1 * (seed % 3)) * level
     expression[:, INDEX["mouthClose"]] = 0.1 * (1 - level)
     emotion = np.zeros((frames, 6), np.float32)
     emotion[:, 3] = seed % 2
@@ -73,7 +74,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def clips_of(corpus: Path) -> list[SpokenClip]:
-    return stage.load_sets(stage.TalkerStageConfig(corpus=corpus))["train"]
+    return stage.load_sets(stage.TalkerStageConfig(corpus_folders=(corpus,)))["train"]
 
 
 def test_newest_hop_follows_the_convention() -> None:
@@ -133,6 +134,17 @@ def test_aperture_is_learned_from_the_weights(corpus: Path) -> None:
     assert abs(smiles[1]) < 0.05
 
 
+def test_pressed_lips_count_below_zero(corpus: Path) -> None:
+    clips = clips_of(corpus)
+    lips = replace(learn_lips(clips), gap=GAP, rest=0.02)
+    shut = clips[0].expression.copy()
+    shut[5:9, INDEX["mouthClose"]] = 0.4
+    cut_off = np.maximum(lips.aperture(shut), 0.0)
+    aperture = pressed(replace(clips[0], expression=shut, aperture=cut_off), lips).aperture
+    assert (aperture[5:9] < -0.02).all()
+    np.testing.assert_allclose(np.maximum(aperture, 0.0), cut_off, atol=0.003)
+
+
 def test_crops_keep_sound_and_truth_in_step(corpus: Path) -> None:
     clips = clips_of(corpus)
     lips = learn_lips(clips)
@@ -162,7 +174,7 @@ def test_batches_repeat_from_their_seed(corpus: Path) -> None:
 
 def tiny(corpus: Path, out: Path, steps: int) -> stage.TalkerStageConfig:
     return stage.TalkerStageConfig(
-        corpus=corpus, lookahead=(0, 4), batch=4, crop_frames=48, quiet_share=0.1,
+        corpus_folders=(corpus,), lookahead=(0, 4), batch=4, crop_frames=48, quiet_share=0.1,
         encoder=AudioEncoderConfig(context_size=32, width=32, bands=16),
         talker=TalkerConfig(context_size=32, width=16, hidden=32),
         run=RunOptions(out=out, steps=steps, lr=3e-3, warmup_steps=5, ema_decay=0.9),
@@ -208,4 +220,4 @@ def test_a_corpus_without_validation_is_refused(tmp_path: Path) -> None:
     make_clip(tmp_path, "only", "train", 0)
     (tmp_path / "corpus.json").write_text(json.dumps({"format": "mouthpiece-corpus/1"}))
     with pytest.raises(StageError, match="splits train and val"):
-        stage.load_sets(stage.TalkerStageConfig(corpus=tmp_path))
+        stage.load_sets(stage.TalkerStageConfig(corpus_folders=(tmp_path,)))

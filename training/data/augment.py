@@ -143,8 +143,8 @@ CHAIN: tuple[tuple[float, Callable[[Samples, Rng], Samples]], ...] = (
 
 
 def spoil(samples: Samples, rng: Rng) -> Samples:
-    """A random chain of the above; one crop in eight stays clean but for its level."""
-    if rng.random() < 0.125:
+    """A random chain of the above; one crop in five stays clean but for its level."""
+    if rng.random() < 0.2:
         return gain(samples, rng)
     for chance, effect in CHAIN:
         if rng.random() < chance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import soxr
@@ -16,6 +16,8 @@ from training.data.sound import Utterance, utterance
 FPS = 30
 HOP_SAMPLES = 160
 LABIAL = frozenset({"M", "B", "P"})
+PARTED = 0.002
+"""Aperture over which lips are apart; truth is cut off at 0."""
 QUIET_S = 0.25
 """A pause must last this long on both sides of a frame before the frame counts as silence."""
 
@@ -83,11 +85,13 @@ class Lips:
 
 
 def learn_lips(clips: Sequence[SpokenClip]) -> Lips:
-    """Least squares over all frames of `clips`, lightly ridged so that weights that never move get no say."""
+    """Least squares over the frames with parted lips, lightly ridged so that weights that never move get no say."""
     expression = np.concatenate([clip.expression for clip in clips]).astype(np.float64)
     aperture = np.concatenate([clip.aperture for clip in clips]).astype(np.float64)
-    solved = _ridge(np.c_[expression, np.ones(len(expression))], aperture[:, None])[:, 0]
-    left = aperture - np.c_[expression, np.ones(len(expression))] @ solved
+    parted = aperture > PARTED
+    x, y = np.c_[expression, np.ones(len(expression))][parted], aperture[parted]
+    solved = _ridge(x, y[:, None])[:, 0]
+    left = y - x @ solved
     quiet = np.concatenate([clip.quiet for clip in clips]) > 0
     emotion = np.concatenate([clip.emotion for clip in clips]).astype(np.float64)[quiet]
     face = _ridge(np.c_[emotion, np.ones(len(emotion))], expression[quiet])
@@ -95,9 +99,15 @@ def learn_lips(clips: Sequence[SpokenClip]) -> Lips:
         gap=solved[:-1].astype(np.float32),
         rest=float(solved[-1]),
         spread=float(aperture.std()),
-        fit=float(1.0 - left.var() / aperture.var()),
+        fit=float(1.0 - left.var() / y.var()),
         quiet_face=face.astype(np.float32),
     )
+
+
+def pressed(clip: SpokenClip, lips: Lips) -> SpokenClip:
+    """The clip with an aperture that goes below 0 where lips press: truth stops at 0, but learning needs the margin."""
+    below = np.minimum(lips.aperture(clip.expression), 0.0)
+    return replace(clip, aperture=np.where(clip.aperture > PARTED, clip.aperture, below).astype(np.float32))
 
 
 def _ridge(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ class TalkerConfig:
     context_size: int = 256
     window_hops: int = 32
     lookahead_hops: int = 4
-    width: int = 96
+    width: int = 64
     hidden: int = 256
     emotions: int = 6
     expressions: int = 60

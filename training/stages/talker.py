@@ -15,17 +15,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.data.clip import ClipError, Corpus
 from training.data.codec import recode
 from training.data.sound import utterance
-from training.data.spoken import Crop, Lips, SpokenClip, draw_batch, hops_of, learn_lips, load_clip
+from training.data.spoken import Crop, Lips, SpokenClip, draw_batch, hops_of, learn_lips, load_clip, pressed
 from training.losses.talking import TalkingLoss
 from training.metrics.lips import Spoken, lip_table
 from training.models.cpc import HOP_SAMPLES, RATE, AudioEncoder, AudioEncoderConfig
@@ -40,11 +41,12 @@ FPS = 30
 class TalkerStageConfig:
     """Supervised training of encoder and talkers."""
 
-    corpus: Path = Path("corpora/voices")
+    corpus_folders: Annotated[tuple[Path, ...], tyro.conf.arg(name="corpus")] = (Path("corpora/voices"),)
+    """Corpora; sentences and voices that one of them holds out are held out of all by the corpus's own split rule."""
     cpc: Path | None = None
     """Run folder of training.stages.cpc whose encoder is the start; without it the encoder starts untrained."""
     start: Path | None = None
-    """A checkpoint of this stage whose encoder is the start instead."""
+    """Run folder of this stage whose encoder and talkers are the start instead."""
     lookahead: tuple[int, ...] = (0, 4, 8)
     """Hops of 10 ms that the talker hears past the frame; one talker for each."""
     leave_out_voices: tuple[str, ...] = ("kerstin",)
@@ -100,17 +102,26 @@ def collate(crops: Sequence[Crop], warm_frames: int, device: torch.device) -> di
 
 @torch.no_grad()
 def perform(encoder: AudioEncoder, talker: Talker, clip: SpokenClip) -> np.ndarray:
-    """`[n, 60]`: the clip heard from its start as the live engine would, silence before and after."""
-    lookahead = talker.config.lookahead_hops
-    samples = clip.sound.cut(0, HOP_SAMPLES * (hops_of(clip.frames + 2, lookahead) + 1))
-    contexts = encoder(torch.from_numpy(samples)[None])
+    """`[n, 60]`: the clip heard from its start as the live engine would, silence after it."""
+    return drive(talker, listen(encoder, clip, talker.config.lookahead_hops), clip)
+
+
+@torch.no_grad()
+def listen(encoder: AudioEncoder, clip: SpokenClip, lookahead_hops: int) -> Tensor:
+    """`[1, hops, C]`: contexts of the whole clip, and of silence up to the look-ahead after it."""
+    samples = clip.sound.cut(0, HOP_SAMPLES * (hops_of(clip.frames + 2, lookahead_hops) + 1))
+    return encoder(torch.from_numpy(samples)[None])
+
+
+@torch.no_grad()
+def drive(talker: Talker, contexts: Tensor, clip: SpokenClip) -> np.ndarray:
     emotion = torch.from_numpy(clip.emotion)[None]
-    return talker.offline(contexts, emotion, newest_hops(0, clip.frames, lookahead))[0].numpy()
+    return talker.offline(contexts, emotion, newest_hops(0, clip.frames, talker.config.lookahead_hops))[0].numpy()
 
 
-def judge(encoder: AudioEncoder, talker: Talker, clips: Sequence[SpokenClip], lips: Lips) -> dict[str, float]:
-    spoken = [Spoken(lips.aperture(perform(encoder, talker, clip)), clip.aperture, clip.phones) for clip in clips]
-    return lip_table(spoken)
+def judge(talker: Talker, heard: Sequence[Tensor], clips: Sequence[SpokenClip], lips: Lips) -> dict[str, float]:
+    drawn = [lips.aperture(drive(talker, contexts, clip)) for contexts, clip in zip(heard, clips)]
+    return lip_table([Spoken(np.maximum(d, 0.0), clip.aperture, clip.phones) for d, clip in zip(drawn, clips)])
 
 
 def score(table: dict[str, float]) -> float:
@@ -129,8 +140,10 @@ class Keeper:
 
     def check(self, run: Run) -> None:
         self.copy.load_state_dict(run.averaged())
+        most = max(self.config.lookahead)
+        heard = {k: [listen(self.copy.encoder, clip, most) for clip in clips] for k, clips in self.sets.items()}
         for name, talker in self.copy.talkers.items():
-            tables = {label: judge(self.copy.encoder, talker, clips, self.lips) for label, clips in self.sets.items()}
+            tables = {k: judge(talker, heard[k], clips, self.lips) for k, clips in self.sets.items()}
             for label, table in tables.items():
                 shown = "  ".join(f"{key} {value:.3f}" for key, value in table.items())
                 print(f"step {run.step}  look-ahead {name}  {label}: {shown}", file=sys.stderr, flush=True)
@@ -146,7 +159,7 @@ class Keeper:
             "config": {"encoder": asdict(self.config.encoder), "talker": asdict(talker.config)},
             "lookahead_hops": talker.config.lookahead_hops,
             "step": run.step,
-            "corpus": self.config.corpus.name,
+            "corpora": [folder.name for folder in self.config.corpus_folders],
             "seed": self.config.run.seed,
             "metrics": tables,
             "aperture": {"gap": self.lips.gap.tolist(), "rest": self.lips.rest, "fit": self.lips.fit},
@@ -166,16 +179,17 @@ class Keeper:
 
 
 def load_sets(config: TalkerStageConfig) -> dict[str, list[SpokenClip]]:
-    """Clips of the corpus by split, voices left out dropped from the training split alone."""
-    corpus, sets = Corpus(config.corpus), {}
-    for split in ("train", "val", "test", "held_voice"):
-        clips = corpus.split(split)
-        if split == "train":
-            clips = [clip for clip in clips if not clip.info.voice.startswith(config.leave_out_voices or "\0")]
-        sets[split] = [load_clip(clip) for clip in clips]
+    """Clips of the corpora by split, voices left out dropped from the training split alone."""
+    sets: dict[str, list[SpokenClip]] = {split: [] for split in ("train", "val", "test", "held_voice")}
+    for folder in config.corpus_folders:
+        for clip in Corpus(folder):
+            unwanted = clip.info.split == "train" and clip.info.voice.startswith(config.leave_out_voices or ("\0",))
+            if clip.info.split in sets and not unwanted:
+                sets[clip.info.split].append(load_clip(clip))
     if not sets["train"] or not sets["val"]:
-        raise StageError(f"{config.corpus}: expected clips of the splits train and val, found {len(sets['train'])} and "
-                         f"{len(sets['val'])}; make the corpus anew")  # fmt: skip
+        names = ", ".join(map(str, config.corpus_folders))
+        found = f"{len(sets['train'])} and {len(sets['val'])}"
+        raise StageError(f"{names}: expected clips of the splits train and val, found {found}; make the corpus anew")
     return sets
 
 
@@ -191,20 +205,18 @@ def coded(clips: Sequence[SpokenClip], share: float, seed: int) -> list[SpokenCl
 
 
 def start_from(objective: TalkerObjective, config: TalkerStageConfig) -> None:
-    """Loads the encoder of the pre-training or of an earlier run."""
-    path = config.start if config.start else config.cpc / "model.safetensors" if config.cpc else None
-    if path is None:
+    """Loads the encoder of the pre-training, or encoder and talkers of an earlier run."""
+    if config.start is None and config.cpc is None:
         return
+    path = (config.start or config.cpc or Path()) / "model.safetensors"
+    wanted = "encoder." if config.start is None else ""
     try:
-        tensors = {name: leaf.float() for name, leaf in load_file(path).items()}
-        objective.encoder.load_state_dict(
-            {name.removeprefix("encoder."): leaf for name, leaf in tensors.items() if name.startswith("encoder.")}
-        )
-        talker = {name.removeprefix("talker."): leaf for name, leaf in tensors.items() if name.startswith("talker.")}
-        for mine in objective.talkers.values() if talker else ():
-            mine.load_state_dict(talker)
+        found = {name: leaf.float() for name, leaf in load_file(path).items() if name.startswith(wanted)}
+        missing, unknown = objective.load_state_dict(found, strict=False)
     except (OSError, RuntimeError) as error:
-        raise StageError(f"{path}: expected weights of an encoder of this shape: {error}") from error
+        raise StageError(f"{path}: expected weights of this shape: {error}") from error
+    if unknown or any(name.startswith(wanted or "encoder.") for name in missing):
+        raise StageError(f"{path}: expected an encoder of this shape; missing {missing[:3]}, unknown {unknown[:3]}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -215,6 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     train += coded(train, config.coded_share, config.run.seed)
     sets = {label: clips for label, clips in sets.items() if clips}
     lips = learn_lips(train)
+    train = [pressed(clip, lips) for clip in train]
     minutes = sum(clip.frames for clip in train) / FPS / 60
     print(
         f"{len(train)} clips, {minutes:.1f} minutes; aperture from weights: {lips.fit:.3f} explained", file=sys.stderr
