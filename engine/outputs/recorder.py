@@ -61,12 +61,22 @@ def marks(avatar: str) -> dict[str, str]:
     }
 
 
-def partial_name(final: Path) -> Path:
-    """A free name beside the final one, for what is not finished yet."""
+def reserve_partial(final: Path) -> Path:
+    """Makes an empty file beside the final one, for what is not finished yet: two recordings never share one.
+
+    Raises `OutputError` if the folder is missing or may not be written to.
+    """
+    if not final.parent.is_dir():
+        raise OutputError(f"folder {final.parent} does not exist; make it first")
     for number in range(1, 10_000):
         name = final.with_name(f"{final.stem}.partial{'' if number == 1 else f'-{number}'}{final.suffix}")
-        if not name.exists():
+        try:
+            name.touch(exist_ok=False)
             return name
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OutputError(f"{final} cannot be written ({error.strerror})") from None
     raise OutputError(f"{final.parent} is full of unfinished recordings of {final.name}; remove them")
 
 
@@ -86,11 +96,12 @@ class Recorder:
             raise OutputError(
                 f"a film of {spec.width}x{spec.height} is impossible; both sides must be even and at least 16"
             )
-        if not self.path.parent.is_dir():
-            raise OutputError(f"folder {self.path.parent} does not exist; make it first")
-        self.partial = partial_name(self.path)
-        # hybrid_fragmented: fragments while it grows, an ordinary index once it is closed.
-        options = {"movflags": "hybrid_fragmented+use_metadata_tags"} if self.path.suffix.lower() != ".webm" else {}
+        self.partial = reserve_partial(self.path)
+        # hybrid_fragmented: fragments while it grows, an ordinary index once it is closed. delay_moov: the first index knows the
+        # codecs' delays, without which sound would come 64 ms late. Sound that fails to come must not hold up the pictures.
+        options = {"max_interleave_delta": "1000000"}
+        if self.path.suffix.lower() != ".webm":
+            options["movflags"] = "hybrid_fragmented+delay_moov+use_metadata_tags"
         try:
             self._container: Any = av.open(str(self.partial), "w", container_options=options)
             self._container.metadata.update(marks(spec.avatar))
@@ -152,6 +163,7 @@ class Recorder:
     def _write_video(self, frame: av.VideoFrame, index: int | None) -> None:
         frame.pts, frame.time_base = self.frames if index is None else index, Fraction(1, FPS)
         self.frames = int(frame.pts) + 1
+        self._fill_sound()
         self._mux(self._video, frame)
 
     def write_audio(self, samples: NDArray[np.float32]) -> None:
@@ -167,6 +179,15 @@ class Recorder:
         # PortAudio and files deliver small blocks; a fifth of a second at once is cheaper.
         if len(self._pending) >= self.spec.audio_rate // 5:
             self._flush_audio()
+
+    def _fill_sound(self) -> None:
+        """Silence for sound that is over a second behind the pictures: the file cannot grow while one of them is
+        missing.
+        """
+        rate = self.spec.audio_rate
+        behind = self.frames * rate // FPS - self._samples - len(self._pending) if self._audio is not None else 0
+        if behind > rate:
+            self.write_audio(np.zeros((behind, self.spec.audio_channels), np.float32))
 
     def _flush_audio(self) -> None:
         if self._audio is None or not len(self._pending):
