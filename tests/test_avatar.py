@@ -159,7 +159,7 @@ def test_size_limit(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_bundled_avatar_is_found_or_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(avatar_module, "__file__", str(tmp_path / "avatar.py"))
-    with pytest.raises(AvatarError, match="cast.avatar.*name a pack with --avatar"):
+    with pytest.raises(AvatarError, match=r"cast\.avatar.*name a pack with --avatar"):
         default_avatar()
     (tmp_path / "assets" / "cast.avatar").mkdir(parents=True)
     (tmp_path / "assets" / "cast.avatar" / "manifest.json").write_text("{}")

@@ -12,7 +12,8 @@ GUARDED = {
     "torch": ("training/", "export/"),
     "PyQt6": ("gui/",),
     "pyqtgraph": ("gui/",),
-    "tensorrt": ("engine/backends/tensorrt.py", "engine/backends/plans.py", "engine/backends/cuda.py", "export/trt.py"),
+    # The GPU's packages, only where they are used: the back ends that run on it, and what builds plans for it.
+    "tensorrt": ("engine/backends/tensorrt.py", "engine/backends/plans.py", "export/trt.py", "export/progress.py"),
     "pycuda": ("engine/backends/tensorrt.py", "engine/backends/cuda.py", "export/trt.py"),
     "onnx": ("training/", "export/"),
     "onnxruntime": ("engine/backends/onnxruntime.py", "engine/doctor.py", "export/"),
