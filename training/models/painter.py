@@ -1,0 +1,117 @@
+"""What a face shows that no warp of its neutral still can: mouth, teeth, tongue, lids, irises, folds.
+
+The painter works in the face box of the frontal still, where mouth and eyes always stand in the same place. Skin is
+moved there by the person's blend shapes (`FaceMotion`, nothing learned); the painter corrects that flow, tints the
+skin coarsely, and paints two patches, eyes and mouth, at full resolution.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.models.blocks import Film, FilmBlock, Up, feather
+from training.models.surface import Box, back_turn, frame_rows, head_motion, middles, sample, solve
+
+CELL = 4  # pixels of the still per cell of the flow
+WIDE, FINE, HALF, FULL = 64, 40, 32, 16  # channels at 1/8, 1/4, 1/2 and full resolution
+FLOW_PX = 4.0  # pixels per unit of the learned correction
+
+
+class FaceMotion(nn.Module):
+    """The person's blend shapes as displacement maps over the face box: expression -> where each cell looks.
+
+    `motion` [R, 3 h w] cm and `motion_mix` [60, R] are the rank-R displacement of the surface point seen at each cell
+    of the neutral face.
+    """
+
+    def __init__(self, view_projection: Tensor, pivot: Tensor, size: int, box: Box, steps: int = 4) -> None:
+        super().__init__()
+        self.box, self.steps = box, steps
+        self.rows, self.columns = box.h // CELL, box.w // CELL
+        still = torch.eye(3).unsqueeze(0)
+        motion = head_motion(frame_rows(view_projection, size, box), pivot, still, torch.zeros(1, 3))
+        constants = {
+            "camera": motion,
+            "back": back_turn(still),
+            "target": middles(self.rows, self.columns),
+            "rim": feather(self.rows, self.columns, 4),
+            "pixels": torch.tensor([box.w / 2, box.h / 2]).view(1, 2, 1),
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, expression: Tensor, surface: Tensor, mix: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """Surface of the box [1, 4, rows, columns] -> flow [B, 2, rows, columns] px, moved surface [B, 4, ...]."""
+        b = len(expression)
+        moved = ((expression @ mix) @ motion).view(-1, 3, self.rows, self.columns) * self.rim
+        moved = surface + F.pad(moved, (0, 0, 0, 0, 0, 1))
+        guess = self.target.expand(b, -1, -1)
+        at = solve(moved, self.camera.expand(b, -1, -1), self.back, self.target, guess, self.rows, self.steps)
+        flow = ((at - self.target) * self.pixels).view(-1, 2, self.rows, self.columns)
+        return flow, sample(moved, at, self.rows)
+
+
+class Painter(nn.Module):
+    """Expression, gaze and person -> paint [B, 4, h, w], paint_flow [B, 2, h / 4, w / 4], moved surface of the box."""
+
+    def __init__(self, motion: FaceMotion, eyes: Box, mouth: Box, embedding: int, places: int) -> None:
+        super().__init__()
+        self.motion, self.box = motion, motion.box
+        self.patches = {"eyes": eyes, "mouth": mouth}
+        blocks = [WIDE] * 3 + [FINE] * 3 + [HALF, HALF, FULL] * 2
+        self.film = Film(60 + 2 + embedding, 128, blocks)
+        self.coarse = nn.Conv2d(2 + places, WIDE, 1)
+        self.coarse_blocks = nn.ModuleList(FilmBlock(WIDE, 5) for _ in range(3))
+        self.up = Up(WIDE, FINE)
+        self.join = nn.Conv2d(FINE + 2 + places, FINE, 1)
+        self.blocks = nn.ModuleList(FilmBlock(FINE, 5) for _ in range(2))
+        self.head = nn.Conv2d(FINE, 6, 3, padding=1)
+        self.up2 = nn.ModuleDict({name: Up(FINE, HALF) for name in self.patches})
+        self.join2 = nn.ModuleDict({name: nn.Conv2d(HALF + places, HALF, 1) for name in self.patches})
+        self.block2 = nn.ModuleDict({name: FilmBlock(HALF, 5) for name in self.patches})
+        self.up1 = nn.ModuleDict({name: Up(HALF, FULL) for name in self.patches})
+        self.out = nn.ModuleDict({name: nn.Conv2d(FULL, 4, 3, padding=1) for name in self.patches})
+        for conv in (self.head, *self.out.values()):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)
+        self.register_buffer("rim", feather(self.box.h, self.box.w, 12), persistent=False)
+        for name, patch in self.patches.items():
+            self.register_buffer("rim_" + name, feather(patch.h, patch.w, 8), persistent=False)
+
+    def forward(self, expression: Tensor, gaze: Tensor, person: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        b = len(expression)
+        flow, moved = self.motion(expression, person["face_surface"], person["motion_mix"], person["motion"])
+        film = self.film(torch.cat([expression, gaze * 4, person["embedding"].expand(b, -1)], 1))
+        skin = torch.cat([flow / 16, person["place"].expand(b, -1, -1, -1)], 1)
+        x = self.coarse(F.avg_pool2d(skin, 2))
+        for block in self.coarse_blocks:
+            x = block(x, film)
+        x = self.join(torch.cat([self.up(x, film), skin], 1))
+        for block in self.blocks:
+            x = block(x, film)
+        head = self.head(x)
+        flow = flow + head[:, :2] * (FLOW_PX * self.motion.rim)
+        paint = F.interpolate(head[:, 2:], scale_factor=CELL, mode="bilinear", align_corners=False)
+        for name, patch in self.patches.items():
+            paint = paint + self._patch(name, patch, x, film, person["place_" + name])
+        mask = torch.sigmoid(paint[:, 3:] - 3) * self.rim * self._solid(flow, person["solid"])
+        return torch.cat([torch.sigmoid(paint[:, :3] + person["tone"]), mask], 1), flow, moved
+
+    def _solid(self, flow: Tensor, solid: Tensor) -> Tensor:
+        """1 where the still is opaque both here and where the flow looks: paint stays off the silhouette."""
+        at = self.motion.target + flow.flatten(2) / self.motion.pixels
+        there = sample(solid.expand(len(flow), -1, -1, -1), at, self.motion.rows)
+        return F.interpolate(solid * there, scale_factor=CELL, mode="bilinear", align_corners=False)
+
+    def _patch(self, name: str, patch: Box, x: Tensor, film: Iterator[Tensor], place: Tensor) -> Tensor:
+        """Eyes or mouth, drawn from the cells under the patch and set into the box with a soft rim."""
+        top, left = patch.y // CELL, patch.x // CELL
+        x = x[:, :, top : top + patch.h // CELL, left : left + patch.w // CELL]
+        x = self.up2[name](x, film)
+        x = self.join2[name](torch.cat([x, place.expand(len(x), -1, -1, -1)], 1))
+        x = self.up1[name](self.block2[name](x, film), film)
+        x = self.out[name](x) * getattr(self, "rim_" + name)
+        right, bottom = self.box.w - patch.x - patch.w, self.box.h - patch.y - patch.h
+        return F.pad(x, (patch.x, right, patch.y, bottom))
