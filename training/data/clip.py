@@ -23,6 +23,7 @@ FORMAT = "mouthpiece-clip/1"
 CORPUS_FORMAT = "mouthpiece-corpus/1"
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
 SPLITS = ("train", "val", "test", "held_voice", "held_person")
+PIXEL_FILES = ("rgb.mp4", "alpha.mp4")
 Split = Literal["train", "val", "test", "held_voice", "held_person"]
 Phone = tuple[str, float, float]  # ARPAbet name or "sil", start and end in seconds
 
@@ -107,7 +108,7 @@ class Clip:
         return truth
 
     def has_pixels(self) -> bool:
-        return (self.folder / "rgb.mp4").exists() and (self.folder / "alpha.mp4").exists()
+        return all(name in self.info.digests and (self.folder / name).is_file() for name in PIXEL_FILES)
 
     def verify(self) -> None:
         """Compares every file with its digest; raises ClipError for the first that differs."""
@@ -152,10 +153,10 @@ def write_text_atomic(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def write_clip(corpus: Path, info: ClipInfo, audio: np.ndarray, truth: Truth, pixels: dict[str, Path] | None = None):
+def write_clip(corpus: Path, info: ClipInfo, audio: np.ndarray, truth: Truth) -> Clip:
     """Writes `clips/<id>` under `corpus` in one step: complete under its final name, or not there at all.
 
-    `pixels` maps `rgb.mp4` and `alpha.mp4` to finished files, which are moved in. Raises ClipError, disk full included.
+    Raises ClipError, a full disk included.
     """
     truth.check(info.frames)
     final = corpus / "clips" / info.id
@@ -166,8 +167,6 @@ def write_clip(corpus: Path, info: ClipInfo, audio: np.ndarray, truth: Truth, pi
         write_flac(temporary / "audio.flac", audio)
         arrays = {f.name: np.ascontiguousarray(getattr(truth, f.name)) for f in fields(Truth)}
         save_file(arrays, temporary / "truth.safetensors")
-        for name, path in (pixels or {}).items():
-            shutil.move(path, temporary / name)
         digests = {p.name: sha256(p) for p in sorted(temporary.iterdir())}
         text = info.model_copy(update={"digests": digests}).model_dump_json(indent=1)
         (temporary / "clip.json").write_text(text + "\n")
@@ -176,10 +175,25 @@ def write_clip(corpus: Path, info: ClipInfo, audio: np.ndarray, truth: Truth, pi
         os.replace(temporary, final)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error)
-        why = "the disk is full; free some space and run the same command again" if full else str(error)
-        raise ClipError(f"{final}: not written: {why}") from error
+        raise ClipError(f"{final}: not written: {why_not_written(error)}") from error
     return Clip(final, read_info(final))
+
+
+def why_not_written(error: Exception) -> str:
+    """The error in words, with the remedy when the disk is full."""
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    return "the disk is full; free some space and run the same command again" if full else str(error)
+
+
+def add_pixels(clip: Clip, files: dict[str, Path]) -> Clip:
+    """Moves finished `rgb.mp4` and `alpha.mp4` into the clip; it has pixels only once clip.json names both."""
+    digests = dict(clip.info.digests)
+    for name in PIXEL_FILES:
+        digests[name] = sha256(files[name])
+        os.replace(files[name], clip.folder / name)
+    info = clip.info.model_copy(update={"digests": digests})
+    write_text_atomic(clip.folder / "clip.json", info.model_dump_json(indent=1) + "\n")
+    return Clip(clip.folder, info)
 
 
 def read_info(folder: Path) -> ClipInfo:

@@ -7,17 +7,18 @@ pixels are drawn person by person. Both phases skip what is finished, so a kille
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from training.data.clip import CORPUS_FORMAT, FPS, Clip, ClipError, Corpus, read_clip, write_text_atomic
 from training.rig.align import AlignmentError
@@ -26,6 +27,7 @@ from training.rig.landmarks import LandmarkModel
 from training.rig.pack import HeadPackError, load_pack
 from training.rig.person import Person, cast
 from training.rig.plan import SPLIT_RULE, Slot, held_people, open_folders, slots
+from training.rig.progress import progress_bar, start_workers
 from training.rig.speech import SpeechError
 
 
@@ -64,12 +66,20 @@ def main(options: Options) -> int:
             rejected += draw_corpus(options.out, options.workers, options.head_pack)
         from training.rig.report import write_report
 
-        write_report(options.out, rejected, options.head_pack)
+        pictures = options.rerender or options.pixels != "none"
+        write_report(options.out, rejected, pictures, options.head_pack)
     except (ClipError, SpeechError, HeadPackError) as error:
         print(f"corpus: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"corpus: {options.out}: {error.strerror or error}; check the disk and the rights", file=sys.stderr)
+        return 2
+    except BrokenProcessPool:
+        print(
+            "corpus: a worker was killed, perhaps for want of memory; run the same command again to go on, "
+            "with fewer --workers if it happens again",
+            file=sys.stderr,
+        )
         return 2
     for line in rejected:
         print(f"corpus: left out {line}", file=sys.stderr)
@@ -157,23 +167,18 @@ def _one(slot: Slot) -> tuple[str, float, str]:
         return slot.id, 0.0, f"{where}: {error}"
 
 
-def progress_bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-
-
-def _fill(options: Options, plan) -> tuple[list[str], list[str]]:
+def _fill(options: Options, plan: Iterator[Slot]) -> tuple[list[str], list[str]]:
     """Makes clips in the plan's order until the minutes are full: (ids kept, lines about those left out)."""
-    wanted = options.minutes * 60
+    wanted, seconds = options.minutes * 60, 0.0
     kept: list[str] = []
     rejected: list[str] = []
-    seconds = 0.0
-    workers = options.workers or os.cpu_count() or 1
     arguments = (options.out, options.size, options.head_pack)
-    context = multiprocessing.get_context("fork")
-    with context.Pool(workers, _begin, arguments) as pool, progress_bar() as bar:
+    with start_workers(options.workers, _begin, arguments) as pool, progress_bar() as bar:
         task = bar.add_task("sound and truth (s)", total=round(wanted), note="")
-        for clip_id, duration, reason in pool.imap(_one, _bounded(plan, wanted), chunksize=1):
+        ahead = deque(pool.submit(_one, slot) for slot in islice(plan, 16))
+        while seconds < wanted and ahead:
+            clip_id, duration, reason = ahead.popleft().result()
+            ahead.extend(pool.submit(_one, slot) for slot in islice(plan, 1))
             if reason:
                 rejected.append(reason)
                 if len(rejected) > 50 and not kept:
@@ -182,20 +187,8 @@ def _fill(options: Options, plan) -> tuple[list[str], list[str]]:
             kept.append(clip_id)
             seconds += duration
             bar.update(task, completed=min(round(seconds), round(wanted)), note=f"{len(kept)} clips")
-            if seconds >= wanted:
-                pool.terminate()
-                break
+        pool.shutdown(cancel_futures=True)
     return kept, rejected
-
-
-def _bounded(plan, wanted_s: float):
-    """The plan as far as it can be needed: no clip is shorter than half a second a ten letters, and some fail."""
-    ahead = 0.0
-    for slot in plan:
-        yield slot
-        ahead += 0.4 + 0.035 * len(slot.text)
-        if ahead > wanted_s * 1.1 + 30:
-            return
 
 
 def _counts(clips: list[Clip]) -> dict:

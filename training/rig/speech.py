@@ -57,7 +57,8 @@ def recordings(folder: Path) -> list[Recording]:
     """Reads a folder's `transcripts.tsv` (id, text). Raises SpeechError when it is no folder of recordings."""
     table = folder / "transcripts.tsv"
     try:
-        rows = list(csv.reader(table.open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE))
+        with table.open(encoding="utf-8") as lines:
+            rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     except OSError as error:
         raise SpeechError(
             f"{folder}: expected a folder of recordings with transcripts.tsv (id, tab, text); name the folder that "

@@ -222,9 +222,10 @@ def _overlap_add(audio, f0, stretch: float, ratio: float, manner: Manner) -> np.
             wanted = hz * ratio * (hz / centre) ** (manner.spread - 1)
             wanted *= 1 + manner.tremor * math.sin(2 * math.pi * 7 * at / RATE)
             step = RATE / min(max(wanted, 55.0), 600.0)
-        half = min(period, int(positions[k]) if k else period)
-        a, b = int(positions[k]) - half, min(int(positions[k]) + period, len(audio))
-        window = _grain(half, b - int(positions[k]))
+        mark = int(positions[k])
+        half = min(period, mark)
+        a, b = mark - half, min(mark + period, len(audio))
+        window = _grain(half, b - mark)
         start = round(at) - half
         if start >= 0:
             out[start : start + b - a] += audio[a:b] * window
