@@ -20,7 +20,6 @@ from training.rig.light import (
     KEY_COL,
     KEY_DIR,
     KNIT,
-    LANES,
     MOUTH_Z,
     PUPIL,
     RIM_COL,
@@ -31,7 +30,6 @@ from training.rig.light import (
     add,
     add_scaled,
     dot,
-    fract_hash,
     ggx,
     hemisphere,
     mix,
@@ -42,7 +40,6 @@ from training.rig.light import (
     smoothstep,
     vec3,
 )
-from training.rig.raster import hair_lane
 
 
 @njit(cache=True, fastmath=True)
@@ -241,34 +238,39 @@ def shade_cloth(uni, trim, v_coord, ao, world, n, v, lit):
 
 
 @njit(cache=True, fastmath=True)
-def strand_lobe(tangent, n, tilt, h, power):
-    """Kajiya-Kay highlight of a strand whose tangent is tilted towards the normal."""
+def strand_lobe(tangent, n, tilt, h):
+    """Squared sine between half vector and a strand whose tangent is tilted towards the normal (Kajiya-Kay)."""
     t = add_scaled(tangent, n, tilt)
     t_h = dot(t, h)
-    return math.pow(max(1e-4, 1 - t_h * t_h / dot(t, t)), power)
+    return max(1e-4, 1 - t_h * t_h / dot(t, t))
 
 
 @njit(cache=True, fastmath=True)
-def shade_hair(uni, tangent, along, rnd, depth, across, seed, n, v, h, lit):
-    """along: 0 root .. 1 tip; rnd: tone of the lock; depth: 0 inside .. 1 outside."""
+def shade_hair(uni, tangent, along, rnd, depth, hair, grey, n, v, h, lit):
+    """along: 0 root .. 1 tip; rnd: tone of the lock; depth: 0 inside .. 1 outside; hair, grey: numbers of the hair."""
     if dot(n, v) < 0:
         n = scale(n, -1.0)
-    hair, _ = hair_lane(across, seed, uni[LANES])
     key_dir = vec3(uni, KEY_DIR)
     key = vec3(uni, KEY_COL)
     rim_dir = vec3(uni, RIM_DIR)
     tangent = normalize(tangent)
     tone = saturate(rnd * 0.55 + hair * 0.35 + along * 0.25)
     albedo = scale(mix(vec3(uni, HAIR_ROOT), vec3(uni, HAIR_TIP), tone), 0.72 + 0.3 * rnd + 0.28 * hair)
-    if fract_hash(hair * 57.0 + seed) < uni[GREY]:
+    if grey < uni[GREY]:
         albedo = mix(albedo, (0.33, 0.32, 0.31), 0.85)
     occlusion = (0.42 + 0.58 * smoothstep(0.0, 0.30, along)) * (0.42 + 0.58 * depth)
     n_l = saturate((dot(n, key_dir) + 0.45) / 1.45)
     t_l = dot(tangent, key_dir)
     diffuse = n_l * (0.5 + 0.5 * math.sqrt(max(0.0, 1 - t_l * t_l))) * (0.88 * lit + 0.12) * 1.05
     shift = 0.16 * (hair - 0.5)
-    spec1 = strand_lobe(tangent, n, 0.10 + shift, h, 60.0)  # white, from the surface
-    spec2 = strand_lobe(tangent, n, -0.16 - shift, h, 14.0)  # coloured, from inside
+    sharp = strand_lobe(tangent, n, 0.10 + shift, h)
+    sharp4 = sharp * sharp * sharp * sharp
+    sharp16 = sharp4 * sharp4 * sharp4 * sharp4
+    spec1 = sharp16 * sharp16 * sharp16 * sharp4 * sharp4 * sharp4  # power 60: white, from the surface
+    broad = strand_lobe(tangent, n, -0.16 - shift, h)
+    broad2 = broad * broad
+    broad4 = broad2 * broad2
+    spec2 = broad4 * broad4 * broad4 * broad2  # power 14: coloured, from inside
     light = add_scaled(scale(hemisphere(uni, n), 0.85), key, diffuse)
     light = add_scaled(light, vec3(uni, FILL_COL), 0.5 * saturate(dot(n, FILL_DIR)))
     spec = add_scaled(scale(albedo, spec2 * 0.5 * (0.4 + hair)), (0.05, 0.048, 0.045), spec1 * (0.4 + 1.2 * hair))

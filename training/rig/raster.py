@@ -10,20 +10,27 @@ import numpy as np
 from numba import njit
 
 from training.rig.light import fract_hash, smoothstep
-from training.rig.pack import BACK, LASH
+from training.rig.pack import LASH
 
 HAIR, CLOTH, GLASSES = 8, 9, 10  # materials that the pack does not have
 EMPTY_DEPTH = 9.0
+TILE = 8  # samples
 OVERLAP_PX = 2e-3  # without it neighbouring triangles leave pinholes
 
 
 @njit(cache=True, fastmath=True)
-def edge_setup(x0, y0, x1, y1, x2, y2, area):
-    """Affine barycentric weights w_i(x, y) = A_i x + B_i y + C_i. Needs float64."""
-    inv = 1.0 / area
+def setup(x0, y0, x1, y1, x2, y2, width, height):
+    """Area, bounds (x first, x last, y first, y last) and barycentrics w_i(x, y) = A_i x + B_i y + C_i. Needs float64."""
+    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+    ix0 = max(int(math.ceil(min(x0, min(x1, x2)) - 0.5)), 0)
+    ix1 = min(int(math.floor(max(x0, max(x1, x2)) - 0.5)), width - 1)
+    iy0 = max(int(math.ceil(min(y0, min(y1, y2)) - 0.5)), 0)
+    iy1 = min(int(math.floor(max(y0, max(y1, y2)) - 0.5)), height - 1)
+    inv = 1.0 / area if area != 0 else 0.0
     return (
-        (y1 - y2) * inv, (x2 - x1) * inv, (x1 * y2 - x2 * y1) * inv,
-        (y2 - y0) * inv, (x0 - x2) * inv, (x2 * y0 - x0 * y2) * inv,
+        area, (ix0, ix1, iy0, iy1),
+        ((y1 - y2) * inv, (x2 - x1) * inv, (x1 * y2 - x2 * y1) * inv),
+        ((y2 - y0) * inv, (x0 - x2) * inv, (x2 * y0 - x0 * y2) * inv),
     )  # fmt: skip
 
 
@@ -37,6 +44,27 @@ def clip_span(a, k, lo, hi):
     elif k < -1e-5:
         hi = lo - 1.0
     return lo, hi
+
+
+@njit(cache=True, fastmath=True)
+def row_span(e0, e1, y, ix0, ix1):
+    """First and last sample of row y inside the triangle, and the barycentrics' constants of that row."""
+    k0 = e0[1] * (y + 0.5) + e0[2]
+    k1 = e1[1] * (y + 0.5) + e1[2]
+    lo, hi = clip_span(e0[0], k0, ix0 + 0.5, ix1 + 0.5)
+    lo, hi = clip_span(e1[0], k1, lo, hi)
+    lo, hi = clip_span(-e0[0] - e1[0], 1.0 - k0 - k1, lo, hi)
+    if hi < lo:
+        return 0, -1, k0, k1
+    return int(math.ceil(lo - 0.5)), int(math.floor(hi - 0.5)), k0, k1
+
+
+@njit(cache=True, fastmath=True)
+def screen_setup(screen, a, b, c, width, height):
+    return setup(
+        np.float64(screen[a, 0]), np.float64(screen[a, 1]), np.float64(screen[b, 0]), np.float64(screen[b, 1]),
+        np.float64(screen[c, 0]), np.float64(screen[c, 1]), width, height,
+    )  # fmt: skip
 
 
 @njit(cache=True, fastmath=True)
@@ -63,62 +91,56 @@ def lash_covers(u, v, length_scale):
     return t <= length and offset < (0.34 if upper else 0.13) * (1.0 - t / max(length, 0.02)) + 0.02
 
 
+def number_lanes(seeds, lanes):
+    """Random numbers [locks, lanes, 2] of the hairs that each ribbon carries side by side: place and tone, grey."""
+
+    def fract_of_sine(x):
+        s = np.sin(x * 127.1) * 43758.5
+        return s - np.floor(s)
+
+    seed = np.asarray(seeds, np.float64)[:, None]
+    number = fract_of_sine(seed * 91.7 + np.arange(lanes) * 3.31)
+    return np.stack([number, fract_of_sine(number * 57.0 + seed)], -1).astype(np.float32)
+
+
 @njit(cache=True, fastmath=True)
-def hair_lane(across, seed, lanes):
-    """A ribbon carries several hairs side by side: (random number of the hair, place across it 0..1)."""
+def hair_lane(across, lanes):
+    """Which hair of the ribbon, and the place across it 0..1."""
     q = (across * 0.5 + 0.5) * lanes
-    lane = min(max(math.floor(q), 0.0), lanes - 1.0)
-    return fract_hash(seed * 91.7 + lane * 3.31), q - lane
+    lane = min(max(int(math.floor(q)), 0), lanes - 1)
+    return lane, q - lane
 
 
 @njit(cache=True, fastmath=True)
-def hair_covers(along, across, seed, density, lanes):
+def hair_covers(along, across, density, numbers):
     """Is there a hair at this place of a ribbon? Hairs start and end at their own places and taper off."""
-    h, f = hair_lane(across, seed, lanes)
+    lane, f = hair_lane(across, numbers.shape[0])
+    h = numbers[lane, 0]
     h2 = h * 7.13 - math.floor(h * 7.13)
     if h2 > density + along * 1.5:
         return False
     tip = 0.72 + 0.28 * h
     if along > tip or along < 0.05 * h2 * (1.0 - density):
         return False
-    width = 0.5 * min(1.0, (tip - along) * 4.5 + 0.12)
-    return abs(f - 0.5) <= width
+    return abs(f - 0.5) <= 0.5 * min(1.0, (tip - along) * 4.5 + 0.12)
 
 
 @njit(cache=True, fastmath=True)
-def rasterize(screen, tri, material, attr, depth, tri_id, lash_length, lanes, world, normal):
-    """Fills depth and tri_id [P, P], row by row: bounding boxes are mostly empty for hair."""
+def rasterize(screen, tri, material, attr, first, last, depth, tri_id, lash_length):
+    """Solid triangles and lashes into depth and tri_id [P, P]."""
     height, width = depth.shape
-    for t in range(tri.shape[0]):
+    for t in range(first, last):
         a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
-        x0, y0 = np.float64(screen[a, 0]), np.float64(screen[a, 1])
-        x1, y1 = np.float64(screen[b, 0]), np.float64(screen[b, 1])
-        x2, y2 = np.float64(screen[c, 0]), np.float64(screen[c, 1])
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         m = material[t]
+        area, (ix0, ix1, iy0, iy1), e0, e1 = screen_setup(screen, a, b, c, width, height)
         if area == 0 or (area > 0 and m < LASH):
             continue  # seen from behind
-        if m == HAIR and normal[a, 2] < -0.7 and world[a, 1] > -2.0:
-            continue  # hair on the far side of the skull
-        ix0 = max(int(math.ceil(min(x0, min(x1, x2)) - 0.5)), 0)
-        ix1 = min(int(math.floor(max(x0, max(x1, x2)) - 0.5)), width - 1)
-        iy0 = max(int(math.ceil(min(y0, min(y1, y2)) - 0.5)), 0)
-        iy1 = min(int(math.floor(max(y0, max(y1, y2)) - 0.5)), height - 1)
-        if ix1 < ix0 or iy1 < iy0:
-            continue
         z0, z1, z2 = screen[a, 2], screen[b, 2], screen[c, 2]
-        a0, b0, c0, a1, b1, c1 = edge_setup(x0, y0, x1, y1, x2, y2, area)
         for y in range(iy0, iy1 + 1):
-            k0 = b0 * (y + 0.5) + c0
-            k1 = b1 * (y + 0.5) + c1
-            lo, hi = clip_span(a0, k0, ix0 + 0.5, ix1 + 0.5)
-            lo, hi = clip_span(a1, k1, lo, hi)
-            lo, hi = clip_span(-a0 - a1, 1.0 - k0 - k1, lo, hi)
-            if hi < lo:
-                continue
-            for x in range(int(math.ceil(lo - 0.5)), int(math.floor(hi - 0.5)) + 1):
-                w0 = a0 * (x + 0.5) + k0
-                w1 = a1 * (x + 0.5) + k1
+            x_first, x_last, k0, k1 = row_span(e0, e1, y, ix0, ix1)
+            for x in range(x_first, x_last + 1):
+                w0 = e0[0] * (x + 0.5) + k0
+                w1 = e1[0] * (x + 0.5) + k1
                 w2 = 1.0 - w0 - w1
                 z = w0 * z0 + w1 * z1 + w2 * z2
                 if z >= depth[y, x]:
@@ -128,13 +150,69 @@ def rasterize(screen, tri, material, attr, depth, tri_id, lash_length, lanes, wo
                     v = w0 * attr[a, 1] + w1 * attr[b, 1] + w2 * attr[c, 1]
                     if not lash_covers(u, v, lash_length):
                         continue
-                elif m == HAIR:
-                    along = w0 * attr[a, 0] + w1 * attr[b, 0] + w2 * attr[c, 0]
-                    across = w0 * attr[a, 3] + w1 * attr[b, 3] + w2 * attr[c, 3]
-                    if not hair_covers(along, across, attr[a, 4], attr[a, 5], lanes):
-                        continue
                 depth[y, x] = z
                 tri_id[y, x] = t
+
+
+@njit(cache=True, fastmath=True)
+def farthest(depth, tile_y, tile_x):
+    """Largest depth of a tile: what lies behind it is hidden."""
+    far = depth[tile_y * TILE, tile_x * TILE]
+    for y in range(tile_y * TILE, min((tile_y + 1) * TILE, depth.shape[0])):
+        for x in range(tile_x * TILE, min((tile_x + 1) * TILE, depth.shape[1])):
+            far = max(far, depth[y, x])
+    return far
+
+
+@njit(cache=True, fastmath=True)
+def hidden(far, nearest, ix0, ix1, iy0, iy1):
+    """Is a triangle behind all tiles that it touches?"""
+    for ty in range(iy0 // TILE, iy1 // TILE + 1):
+        for tx in range(ix0 // TILE, ix1 // TILE + 1):
+            if nearest < far[ty, tx]:
+                return False
+    return True
+
+
+@njit(cache=True, fastmath=True)
+def rasterize_hair(screen, tri, attr, numbers, first, last, depth, tri_id, world, normal):
+    """Hair over the solid surfaces; nearest locks should come first, so that those behind are found hidden early."""
+    height, width = depth.shape
+    tiles_y, tiles_x = (height + TILE - 1) // TILE, (width + TILE - 1) // TILE
+    far = np.empty((tiles_y, tiles_x), np.float32)
+    writes = np.zeros((tiles_y, tiles_x), np.int32)
+    for ty in range(tiles_y):
+        for tx in range(tiles_x):
+            far[ty, tx] = farthest(depth, ty, tx)
+    for t in range(first, last):
+        a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
+        if normal[a, 2] < -0.7 and world[a, 1] > -2.0:
+            continue  # on the far side of the skull
+        area, (ix0, ix1, iy0, iy1), e0, e1 = screen_setup(screen, a, b, c, width, height)
+        z0, z1, z2 = screen[a, 2], screen[b, 2], screen[c, 2]
+        if area == 0 or ix1 < ix0 or iy1 < iy0 or hidden(far, min(z0, min(z1, z2)), ix0, ix1, iy0, iy1):
+            continue
+        lock = numbers[int(attr[a, 4])]
+        density = attr[a, 5]
+        for y in range(iy0, iy1 + 1):
+            x_first, x_last, k0, k1 = row_span(e0, e1, y, ix0, ix1)
+            for x in range(x_first, x_last + 1):
+                w0 = e0[0] * (x + 0.5) + k0
+                w1 = e1[0] * (x + 0.5) + k1
+                w2 = 1.0 - w0 - w1
+                z = w0 * z0 + w1 * z1 + w2 * z2
+                if z >= depth[y, x]:
+                    continue
+                along = w0 * attr[a, 0] + w1 * attr[b, 0] + w2 * attr[c, 0]
+                across = w0 * attr[a, 3] + w1 * attr[b, 3] + w2 * attr[c, 3]
+                if not hair_covers(along, across, density, lock):
+                    continue
+                depth[y, x] = z
+                tri_id[y, x] = t
+                writes[y // TILE, x // TILE] += 1
+                if writes[y // TILE, x // TILE] >= TILE * TILE:
+                    writes[y // TILE, x // TILE] = 0
+                    far[y // TILE, x // TILE] = farthest(depth, y // TILE, x // TILE)
 
 
 @njit(cache=True, fastmath=True)
@@ -145,39 +223,23 @@ def to_light(m, world, i, size):
 
 
 @njit(cache=True, fastmath=True)
-def rasterize_shadow(world, tri, material, light, shadow, first, last, step):
-    """Depth from the key light; step > 1 takes every step-th block of hair."""
+def rasterize_shadow(world, tri, light, shadow, two_sided):
+    """Depth from the key light into shadow [size, size]."""
     size = shadow.shape[0]
-    for t in range(first, last):
-        if step > 1 and ((t - first) // 64) % step != 0:
-            continue
+    for t in range(tri.shape[0]):
         x0, y0, z0 = to_light(light, world, tri[t, 0], size)
         x1, y1, z1 = to_light(light, world, tri[t, 1], size)
         x2, y2, z2 = to_light(light, world, tri[t, 2], size)
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if area == 0 or (area < 0 and material[t] <= BACK):
+        area, (ix0, ix1, iy0, iy1), e0, e1 = setup(
+            np.float64(x0), np.float64(y0), np.float64(x1), np.float64(y1), np.float64(x2), np.float64(y2), size, size
+        )
+        if area == 0 or (area < 0 and not two_sided):
             continue
-        ix0 = max(int(math.ceil(min(x0, min(x1, x2)) - 0.5)), 0)
-        ix1 = min(int(math.floor(max(x0, max(x1, x2)) - 0.5)), size - 1)
-        iy0 = max(int(math.ceil(min(y0, min(y1, y2)) - 0.5)), 0)
-        iy1 = min(int(math.floor(max(y0, max(y1, y2)) - 0.5)), size - 1)
-        if ix1 < ix0 or iy1 < iy0:
-            continue
-        a0, b0, c0, a1, b1, c1 = edge_setup(
-            np.float64(x0), np.float64(y0), np.float64(x1), np.float64(y1), np.float64(x2), np.float64(y2),
-            np.float64(area),
-        )  # fmt: skip
         for y in range(iy0, iy1 + 1):
-            k0 = b0 * (y + 0.5) + c0
-            k1 = b1 * (y + 0.5) + c1
-            lo, hi = clip_span(a0, k0, ix0 + 0.5, ix1 + 0.5)
-            lo, hi = clip_span(a1, k1, lo, hi)
-            lo, hi = clip_span(-a0 - a1, 1.0 - k0 - k1, lo, hi)
-            if hi < lo:
-                continue
-            for x in range(int(math.ceil(lo - 0.5)), int(math.floor(hi - 0.5)) + 1):
-                w0 = a0 * (x + 0.5) + k0
-                w1 = a1 * (x + 0.5) + k1
+            x_first, x_last, k0, k1 = row_span(e0, e1, y, ix0, ix1)
+            for x in range(x_first, x_last + 1):
+                w0 = e0[0] * (x + 0.5) + k0
+                w1 = e1[0] * (x + 0.5) + k1
                 z = w0 * z0 + w1 * z1 + (1 - w0 - w1) * z2
                 if z < shadow[y, x]:
                     shadow[y, x] = z

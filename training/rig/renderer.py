@@ -15,14 +15,16 @@ from training.rig.glasses import make_glasses
 from training.rig.hair import make_hair
 from training.rig.lighting import uniforms
 from training.rig.mesh import Camera, SparseShapes, light_matrix, place, rotation, turn
-from training.rig.pack import BACK, EYE_LEFT, EYE_RIGHT, MOUTH, TEETH, HeadPack, load_pack
+from training.rig.pack import BACK, EYE_LEFT, EYE_RIGHT, HeadPack, load_pack
 from training.rig.part import Part
 from training.rig.person import Person
+from training.rig.picture import straight_alpha
 from training.rig.shade import TONE, shade
 from training.rig.skin import paint_skin
 
 Array = NDArray[np.float32]
 SHADOW_SIZE = 448
+SHADOW_BLOCK, SHADOW_STEP = 64, 3  # every third block of hair triangles casts a shadow
 NONE, HEAD, HAIR, CLOTH, INSIDE_MOUTH = range(5)  # layers of correspondence()
 _LAYER_OF_MATERIAL = np.array(
     [HEAD, HEAD, INSIDE_MOUTH, INSIDE_MOUTH, HEAD, HEAD, HEAD, NONE, HAIR, CLOTH, HEAD], np.uint8
@@ -60,9 +62,7 @@ class Renderer:
         self._light = light_matrix(self._uniforms[light.KEY_DIR : light.KEY_DIR + 3])
         skin = paint_skin(self.pack, person)
         if self.size <= 256:
-            skin = np.stack(
-                [cv2.resize(_as_planes(t), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for t in skin]
-            )
+            skin = np.stack([cv2.resize(t, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for t in skin])
         self._texture = np.ascontiguousarray(skin)
         self._join()
 
@@ -89,12 +89,29 @@ class Renderer:
         self._triangles = np.concatenate(triangles).astype(np.int32)
         self._materials = np.concatenate(materials).astype(np.int32)
         self._n_skin = int((self._materials <= BACK).sum())
-        self._first_hair = int(np.argmax(self._materials == raster.HAIR)) if hair is not None else -1
+        self._first_hair = int((self._materials != raster.HAIR).sum())  # hair comes last
         self._attr = np.concatenate([_head_attributes(pack), *(p.attr for p in pieces)]).astype(np.float32)
+        self._number_locks(hair)
         self._rest = np.concatenate([base[pack.corner_vertex], *(p.points for p in pieces)]).astype(np.float32)
         self._world, self._world_normals, self._screen = (np.zeros((first, 3), np.float32) for _ in range(3))
         self._tangents = np.zeros((first, 3), np.float32)
         self._head_weight = np.ascontiguousarray(pack.neck_weight[pack.corner_vertex])
+
+    def _number_locks(self, hair: Part | None) -> None:
+        """Puts lock numbers in place of seeds, sorts the locks front to back, and picks those that cast shadows."""
+        self._shadow_hair = np.zeros((0, 3), np.int32)
+        self._numbers = np.zeros((1, self._lanes, 2), np.float32)
+        if hair is None:
+            return
+        seeds = hair.attr[:, 4]
+        lock = np.cumsum(np.r_[False, seeds[1:] != seeds[:-1]])
+        self._numbers = raster.number_lanes(seeds[np.r_[True, seeds[1:] != seeds[:-1]]], self._lanes)
+        self._attr[-len(seeds) :, 4] = lock
+        triangles = self._triangles[self._first_hair :]
+        self._shadow_hair = triangles[(np.arange(len(triangles)) // SHADOW_BLOCK) % SHADOW_STEP == 0].copy()
+        front = np.bincount(lock, hair.points[:, 2]) / np.bincount(lock)
+        order = np.argsort(-front[lock[hair.triangles[:, 0]]], kind="stable")
+        self._triangles[self._first_hair :] = triangles[order]
 
     def render(
         self,
@@ -112,7 +129,8 @@ class Renderer:
         self._draw_visibility(self._screen, self._depth, self._tri_id)
         shade(
             self._tri_id, self._depth, self.supersample, self._triangles, self._materials, self._screen, self._world,
-            self._world_normals, self._unposed, self._attr, self._tangents, self._texture, self._shadow, self._light,
+            self._world_normals, self._unposed, self._attr, self._tangents, self._numbers,
+            self._texture, self._shadow, self._light,
             self.camera.position, self._uniforms, self.face.lids(), TONE, self._premultiplied,
         )  # fmt: skip
         self.landmarks = self.landmarks_for(expression, pose, shift, gaze, blink)
@@ -193,25 +211,20 @@ class Renderer:
 
     def _draw_shadow(self) -> None:
         self._shadow.fill(raster.EMPTY_DEPTH)
-        geometry = (self._world, self._triangles, self._materials, self._light, self._shadow)
-        raster.rasterize_shadow(*geometry, 0, self._n_skin, 1)
-        if self._first_hair >= 0:
-            hair = self._materials == raster.HAIR
-            last = self._first_hair + int(hair.sum())
-            raster.rasterize_shadow(*geometry, self._first_hair, last, 3)
+        skin = self._triangles[: self._n_skin]
+        raster.rasterize_shadow(self._world, skin, self._light, self._shadow, False)
+        raster.rasterize_shadow(self._world, self._shadow_hair, self._light, self._shadow, True)
 
     def _draw_visibility(self, screen: Array, depth: Array, tri_id: NDArray[np.int32]) -> None:
         depth.fill(raster.EMPTY_DEPTH)
         tri_id.fill(-1)
         lash_length = 0.55 + 0.45 * self.person.femininity
-        raster.rasterize(
-            screen, self._triangles, self._materials, self._attr, depth, tri_id, lash_length, float(self._lanes),
-            self._world, self._world_normals,
+        hair, last = self._first_hair, len(self._triangles)
+        raster.rasterize(screen, self._triangles, self._materials, self._attr, 0, hair, depth, tri_id, lash_length)
+        raster.rasterize_hair(
+            screen, self._triangles, self._attr, self._numbers, hair, last, depth, tri_id, self._world,
+            self._world_normals,
         )  # fmt: skip
-
-
-def _as_planes(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return texture
 
 
 def _head_attributes(pack: HeadPack) -> Array:
@@ -222,23 +235,3 @@ def _head_attributes(pack: HeadPack) -> Array:
     is_eye = (pack.corner_material == EYE_LEFT) | (pack.corner_material == EYE_RIGHT)
     attr[is_eye, :3] = pack.corner_eye_direction[is_eye]
     return attr
-
-
-def straight_alpha(premultiplied: Array) -> NDArray[np.uint8]:
-    """[S, S, 4] premultiplied 0..255 with alpha 0..1 -> uint8 RGBA with straight alpha.
-
-    Empty pixels take their neighbours' colour, so that scaling the picture later pulls no dark fringe into the edge.
-    """
-    alpha = premultiplied[..., 3]
-    colour = premultiplied[..., :3] / np.maximum(alpha, 1e-6)[..., None]
-    known = (alpha > 0).astype(np.float32)
-    for radius in (3, 9, 31):
-        weight = cv2.blur(known, (radius, radius))
-        spread = cv2.blur(colour * known[..., None], (radius, radius)) / np.maximum(weight, 1e-6)[..., None]
-        fill = (known == 0) & (weight > 1e-6)
-        colour[fill] = spread[fill]
-        known[fill] = 1
-    return (np.dstack([colour, alpha * 255]) + 0.5).clip(0, 255).astype(np.uint8)
-
-
-assert MOUTH < TEETH
