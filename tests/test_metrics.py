@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +106,47 @@ def test_correlation_and_area_of_known_cases() -> None:
     assert correlation(np.ones(9), np.arange(9.0)) == 0.0
     assert area_under_curve(np.array([1.0, 2.0]), np.array([0.0, 1.0])) == pytest.approx(0.875)
     assert math.isnan(area_under_curve(np.array([]), np.array([1.0])))
+
+
+def test_eyes_come_off_the_weights_as_they_went_on() -> None:
+    pack = pytest.importorskip("training.metrics.pack")
+    from training.data.clip import Truth
+    from training.rig.expressions import with_eyes
+
+    n = 40
+    weights = RNG.uniform(0, 0.8, (n, 60)).astype(np.float32)
+    gaze, blink = RNG.normal(0, 0.1, (n, 2)).astype(np.float32), np.linspace(0, 0.9, n, dtype=np.float32)
+    zeros = {name: np.zeros((n, *tail), np.float32) for name, tail in Truth.SHAPES.items()}
+    truth = Truth(**{**zeros, "gaze": gaze, "blink": blink})
+    np.testing.assert_allclose(pack.without_eyes(with_eyes(weights, gaze, blink), truth), weights, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_pack_is_measured_by_rendering_it(tiny_rgba_pack: Path, tmp_path: Path) -> None:
+    """The tiny pack's faces are nobody of the corpus: lips are measured, pictures are not."""
+    if not os.environ.get("MOUTHPIECE_HEAD_PACK"):
+        pytest.skip("needs the head pack: set MOUTHPIECE_HEAD_PACK")
+    from training.data.clip import ClipInfo, Truth, write_clip
+    from training.metrics.__main__ import Options, choose
+    from training.metrics.pack import measure, table
+    from training.rig.pack import load_pack
+    from training.rig.person import cast
+
+    frames = 12
+    person = cast(1, 0)[0]
+    (tmp_path / "people").mkdir()
+    (tmp_path / "people" / f"{person.name}.json").write_text(person.to_json())
+    (tmp_path / "corpus.json").write_text(json.dumps({"format": "mouthpiece-corpus/1"}))
+    zeros = {name: np.zeros((frames, *tail), np.float32) for name, tail in Truth.SHAPES.items()}
+    zeros["aperture"][3:9] = 0.1
+    info = ClipInfo(
+        id="one", person=person.name, voice="v", sentence="s", split="test", source="test", real_voice=True,
+        frames=frames, size=128, phones=[("sil", 0.0, 0.1), ("AA", 0.1, 0.3), ("M", 0.3, 0.4)],
+    )  # fmt: skip
+    time = np.arange(frames * 1600 // 3) / 16000
+    write_clip(tmp_path, info, (0.2 * np.sin(900 * time)).astype(np.float32), Truth(**zeros))
+    clips = choose(Options(tiny_rgba_pack, tmp_path))
+    assert [clip.info.id for clip in clips] == ["one"]
+    figures = table(list(measure(tiny_rgba_pack, clips, load_pack(), picture_clips=1, every=6, backend="auto")))
+    assert np.isfinite(figures["aperture_r"])
+    assert "psnr_db" not in figures  # nobody of the pack is in the clip

@@ -13,7 +13,7 @@ _MOUTH_PREFIXES = ("mouth", "jaw", "tongue", "cheekPuff")
 class TalkingLoss(nn.Module):
     """`pred, truth [B, F, 60], aperture, emphasis, valid [B, F] -> (loss, terms)`, all means over the valid frames.
 
-    `emphasis` is 1 where lips are shut for M, B or P, else 0; such frames count fourfold. `gap` and `rest` give the
+    `emphasis` is 1 where lips are shut for M, B or P, else 0; such frames count threefold. `gap` and `rest` give the
     aperture as a linear function of the weights. `spread` is the aperture's standard deviation in the corpus.
     """
 
@@ -32,7 +32,7 @@ class TalkingLoss(nn.Module):
     def forward(
         self, pred: Tensor, truth: Tensor, aperture: Tensor, emphasis: Tensor, valid: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
-        frames = valid * (1.0 + 3.0 * emphasis)
+        frames = valid * (1.0 + 2.0 * emphasis)
         frames = frames / frames.sum()
         # a tenth of a weight is where errors begin to show
         shape = F.smooth_l1_loss(pred / 0.1, truth / 0.1, reduction="none", beta=1.0)
@@ -46,6 +46,6 @@ class TalkingLoss(nn.Module):
         steps = (pred.diff(dim=1) - truth.diff(dim=1)).abs() / 0.1 * self.shares
         motion = (steps.mean(-1) * moving).sum() / moving.sum()
         gap_motion = (((error.diff(dim=1)).abs()) * moving).sum() / moving.sum()
-        loss = weights + 0.5 * lips + 0.3 * closures + 0.5 * motion + 0.2 * gap_motion
+        loss = weights + lips + 0.3 * closures + 0.5 * motion + 0.2 * gap_motion
         terms = {"weights": weights, "lips": lips, "closures": closures, "motion": motion}
         return loss, {name: float(term.detach()) for name, term in terms.items()}
