@@ -12,6 +12,7 @@ __all__ = ["BACKENDS", "Backend", "Graph", "Loaded", "State", "Tensors", "load_g
 
 # Fastest first: name -> (module, class). A module is imported only when its turn comes.
 BACKENDS = {
+    "tensorrt": ("engine.backends.tensorrt", "TensorRtBackend"),
     "openvino": ("engine.backends.openvino", "OpenVinoBackend"),
     "onnxruntime": ("engine.backends.onnxruntime", "OnnxRuntimeBackend"),
 }

@@ -64,7 +64,7 @@ class _Turn:
 class OpenVinoGraph:
     def __init__(self, ov: Any, compiled: Any, spec: GraphSpec, device: str) -> None:
         self.spec, self.device = spec, device
-        ports = {port.get_any_name(): port for port in (*compiled.inputs, *compiled.outputs)}
+        ports = _named_ports(compiled, {t.name for t in spec.inputs} | {t.name for t in spec.outputs})
         found = {name: _static_shape(port) for name, port in ports.items()}
         check_shapes(spec, found, "openvino")
         self._inputs: dict[str, Array] = {
@@ -106,6 +106,15 @@ class OpenVinoGraph:
 
     def close(self) -> None:
         self._requests = []
+
+
+def _named_ports(compiled: Any, declared: set[str]) -> dict[str, Any]:
+    """Ports by their declared names. Optimising may give a port further names, of operations that fell away."""
+    ports = {}
+    for port in (*compiled.inputs, *compiled.outputs):
+        names = port.get_names()
+        ports[min(names & declared or names)] = port
+    return ports
 
 
 def _static_shape(port: Any) -> tuple[int, ...]:
