@@ -42,7 +42,7 @@ class Inference:
         samples = self._capture.pull(now_s)
         if not len(samples):
             return now_s + POLL_S
-        self._pass_on()
+        self._pass_on(now_s)
         taken_s = session.now()
         deaf = min(self._deaf_samples, len(samples))
         self._deaf_samples -= deaf
@@ -82,11 +82,12 @@ class Inference:
         session.running_on = fresh.backend
         return fresh
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, now_s: float) -> None:
         monitor, recording = self._keeper.monitor, self._session.recording
+        late_s = now_s - self._session.clock.time_of(self._capture.entered)
         for heard in self._capture.heard:
             if monitor is not None:
-                monitor.push(heard.samples, heard.rate)
+                monitor.push(heard.samples, heard.rate, late_s)
             if recording is not None:
                 recording.offer_sound(heard)
 

@@ -1,4 +1,6 @@
-"""The virtual camera: what the driver is asked, what people are told, and, where there is a real one, what a reader sees."""
+"""The virtual camera: what the driver is asked, what people are told, and, where there is a real one, what a reader
+sees.
+"""
 
 import struct
 import subprocess
@@ -87,11 +89,15 @@ def test_cameras_are_found_by_a_part_of_their_name_or_their_path() -> None:
     assert vc.find_camera("").path == "/dev/video4"
     assert vc.find_camera("obs").path == "/dev/video10"
     assert vc.find_camera("/dev/video10").name == "OBS Cam"
-    with pytest.raises(OutputError, match=r"no virtual camera is called 'zoom'; there are: Mouthpiece \(/dev/video4\), OBS"):
+    with pytest.raises(
+        OutputError, match=r"no virtual camera is called 'zoom'; there are: Mouthpiece \(/dev/video4\), OBS"
+    ):
         vc.find_camera("zoom")
 
 
-@pytest.mark.parametrize(("system", "word"), [("linux", "v4l2loopback-dkms"), ("darwin", "System Settings"), ("win32", "OBS")])
+@pytest.mark.parametrize(
+    ("system", "word"), [("linux", "v4l2loopback-dkms"), ("darwin", "System Settings"), ("win32", "OBS")]
+)
 def test_a_missing_camera_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, system: str, word: str) -> None:
     pytest.importorskip("pyvirtualcam", reason="needs pyvirtualcam (extra: camera)")
     monkeypatch.setattr(vc, "virtual_cameras", list)

@@ -7,7 +7,7 @@ a pause or a cut.
 
 import time
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from engine.errors import AudioError
 
 Samples = NDArray[np.float32]
 RING_S, BLOCK_S = 4.0, 0.01
+SMOOTHING_S = 0.5
+LATENCY_S = 0.05  # of the output device: the face is later than this anyway, and a longer buffer does not crackle
 EASE_S, JUMP_S = 0.006, 0.15  # errors of the delay that are eased away, and that are mended at once
 MOST_DELAY_S = 1.0
 
@@ -39,17 +41,21 @@ class Delay:
 
     @property
     def held_s(self) -> float:
-        """How much sound is waiting, smoothed."""
+        """How long after its capture a sample leaves, smoothed."""
         return self._held_s
 
-    def push(self, samples: Samples, rate: int) -> None:
-        """Takes mono sound at `rate`. Pushing thread."""
+    def push(self, samples: Samples, rate: int, late_s: float = 0.0) -> None:
+        """Takes mono sound at `rate`, whose last sample was captured `late_s` ago. Pushing thread.
+
+        Devices deliver in bursts; what counts is when a sample will be played after it was captured, not after it came.
+        """
         if rate != self._resampler.in_rate:
             self._resampler = Resampler(rate, self.rate)
         sound = self._resampler.push(samples)
         wanted_s = min(MOST_DELAY_S, max(0.0, self.wanted_s))
-        held_s = self._ring.waiting_frames() / self.rate
-        self._held_s = held_s if not self._primed else 0.95 * self._held_s + 0.05 * held_s
+        held_s = late_s + (self._ring.waiting_frames() + len(sound)) / self.rate
+        weight = min(1.0, len(sound) / self.rate / SMOOTHING_S)
+        self._held_s = held_s if not self._primed else (1 - weight) * self._held_s + weight * held_s
         error_s = self._held_s - wanted_s
         if not self._primed or error_s < -JUMP_S:
             pause = max(0, int((wanted_s - held_s) * self.rate))
@@ -73,18 +79,12 @@ def _stretched(sound: Samples, by: int) -> Samples:
     return np.interp(at, np.arange(len(sound)), sound).astype(np.float32)
 
 
-class Listener(Protocol):
-    """What takes the sound that the engine hears. Inference thread."""
-
-    def push(self, samples: Samples, rate: int) -> None: ...
-
-
 class Monitor:
     """An open output stream that plays the microphone `delay.wanted_s` late. Open and close on one thread; `push` on
     the inference thread.
     """
 
-    def __init__(self, device: SoundDevice) -> None:
+    def __init__(self, device: SoundDevice, latency_s: float = LATENCY_S) -> None:
         module = sounddevice()
         self.name = device.name
         self.delay = Delay(device.rate)
@@ -98,7 +98,7 @@ class Monitor:
                     channels=max(1, min(2, device.outputs)),
                     dtype="float32",
                     blocksize=int(device.rate * BLOCK_S),
-                    latency="low",
+                    latency=latency_s,
                     callback=self._play,
                 )
                 self._stream.start()
@@ -116,9 +116,9 @@ class Monitor:
         """How late the sound should leave this computer; the output device's own latency is part of it. Any thread."""
         self.delay.wanted_s = max(0.0, seconds - float(self._stream.latency))
 
-    def push(self, samples: Samples, rate: int) -> None:
-        """Takes mono sound. Inference thread."""
-        self.delay.push(samples, rate)
+    def push(self, samples: Samples, rate: int, late_s: float) -> None:
+        """Takes mono sound whose last sample was captured `late_s` ago. Inference thread."""
+        self.delay.push(samples, rate, late_s)
 
     def age_s(self, now_s: float) -> float:
         """Seconds since the output last asked for sound. Any thread."""

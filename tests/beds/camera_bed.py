@@ -1,10 +1,12 @@
-"""A real virtual camera, end to end: numbered frames go through our `VirtualCamera`, and ffmpeg reads them as a meeting would.
+"""A real virtual camera, end to end: numbered frames go through our `VirtualCamera`, and ffmpeg reads them as a meeting
+would.
 
     python tests/beds/camera_bed.py [--frames 300] [--fps 30] [--size 640x480] [--device /dev/video0]
 
-Every frame carries its number as 16 black or white squares along the top, and four colours along the bottom. Prints one line of
-JSON; the exit status is 1 if frames come out of order, if over 5% are missing, or if a colour is off by more than 12 levels.
-The camera is opened twice, because v4l2loopback 0.12 fails the second time without `revive_loopback`. See docs/testbeds.md.
+Every frame carries its number as 16 black or white squares along the top, and four colours along the bottom. Prints one
+line of JSON; the exit status is 1 if frames come out of order, if over 5% are missing, or if a colour is off by more
+than 12 levels. The camera is opened twice, because v4l2loopback 0.12 fails the second time without `revive_loopback`.
+See docs/testbeds.md.
 """
 
 import argparse
@@ -40,7 +42,9 @@ def read_number(luma: np.ndarray) -> int | None:
     """The number of a luma plane [h, w], None if a square is neither black nor white."""
     side = luma.shape[1] // BITS
     quarter = side // 4
-    squares = [luma[quarter : side - quarter, b * side + quarter : (b + 1) * side - quarter].mean() for b in range(BITS)]
+    squares = [
+        luma[quarter : side - quarter, b * side + quarter : (b + 1) * side - quarter].mean() for b in range(BITS)
+    ]
     if any(60 < value < 195 for value in squares):
         return None
     return sum(int(value > 128) << bit for bit, value in enumerate(squares))
