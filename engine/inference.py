@@ -16,6 +16,7 @@ from engine.pacing import FRAME_RATE, RATE, Pacer
 from engine.session import LiveFrame, Session
 
 POLL_S = 0.002
+WARM_UP_FRAMES = 8
 GRID_SAMPLES = 1600  # hops and frames meet every 100 ms: where a new avatar may begin
 
 
@@ -70,6 +71,7 @@ class Inference:
             session.say("avatar refused", str(error))
             session.avatar, session.backend = self._shown
             return self._animator
+        self._warm_up(fresh)
         if self._animator is None:
             # Stream time begins when there are ears: what was said while the graphs were loading is not heard.
             session.clock.anchor(0, session.now())
@@ -81,6 +83,16 @@ class Inference:
         self._pacer.lookahead_samples = avatar.lookahead_hops * avatar.manifest.audio.hop_samples
         session.running_on = fresh.backend
         return fresh
+
+    def _warm_up(self, animator: Animator) -> None:
+        """Draws a few frames for nobody: back ends settle during their first runs, and those would all be late."""
+        for _ in range(WARM_UP_FRAMES):
+            animator.push(np.zeros(GRID_SAMPLES, np.float32))
+            animator.skip_to_newest()
+            if animator.frames_due():
+                frame = animator.next_frame(Controls())
+                self._composer.compose(frame.rgba, self._background, Controls().framing)
+        animator.reset()
 
     def _pass_on(self, now_s: float) -> None:
         monitor, recording = self._keeper.monitor, self._session.recording
