@@ -12,7 +12,7 @@ from training.rig.voices import HOP, track_pitch
 
 DEGREE = np.pi / 180
 LIMIT = np.array([30.0, 20.0, 20.0]) * DEGREE  # the head never turns further
-BLINK_MEAN_S = 3.2  # between blinks: about 18 a minute with the doubles
+BLINK_MEAN_S = 3.8  # between blinks: about 20 a minute with the doubles and those that go with a glance
 # mean yaw, pitch, roll in degrees, and liveliness, of each emotion at full strength
 _BEARING = {
     "anger": (0, 3, 0, 1.25), "disgust": (5, -2, 3, 0.95), "fear": (2, -3, 0, 1.0), "happy": (0, -1.5, 2, 1.3),
@@ -137,7 +137,7 @@ def blinks(eyes: np.ndarray, emotion: np.ndarray, rng: np.random.Generator) -> n
         starts.append(at)
         at += 0.28 if rng.random() < 0.07 else 0.6 + rng.gamma(2.2, (pace - 0.6) / 2.2)
     jumps = np.flatnonzero(np.abs(np.diff(eyes, axis=0)).sum(1) > 7 * DEGREE) / FPS
-    starts += [t for t in jumps if rng.random() < 0.35 and all(abs(t - s) > 0.5 for s in starts)]
+    starts += [t for t in jumps if rng.random() < 0.2 and all(abs(t - s) > 0.8 for s in starts)]
     lid = np.zeros(n)
     for start in starts:
         depth = rng.uniform(0.55, 0.85) if rng.random() < 0.08 else 1.0
