@@ -14,7 +14,7 @@ from engine.audio.keeper import SoundDoors, SoundKeeper, Wish
 from engine.avatar import Avatar
 from engine.camera_feed import CameraFeed
 from engine.controls import Controls
-from engine.errors import AvatarError, OutputError
+from engine.errors import AudioError, AvatarError, OutputError
 from engine.inference import Inference
 from engine.live_config import LiveConfig, Statistics
 from engine.outputs.slot import Slot
@@ -63,7 +63,9 @@ class LiveEngine:
         self._capture = Capture(session.clock, session.ledger)
         self._capture.muted = self._config.muted
         self._pacer = Pacer(session.clock, session.avatar.lookahead_hops * 160, session.fps)
-        self._keeper = SoundKeeper(self._capture, session.ledger.events, 0.0, self._doors)
+        self._keeper = SoundKeeper(
+            self._capture, session.ledger.events, 0.0, self._doors, lambda: session.video_delay_s
+        )
         self._feed = CameraFeed(session, self._pacer)
         self._inference = Inference(session, self._capture, self._keeper, self._pacer)
 
@@ -136,17 +138,28 @@ class LiveEngine:
         self._session.avatar, self._session.backend = avatar, backend or self._session.backend
 
     def set_microphone(self, name: str) -> None:
-        """Listens to another microphone, a file (in a loop), or nothing ("none"). Raises `AudioError` for a name or
-        file that is not there; "" is never an error.
+        """Listens to another microphone, a file (in a loop), or nothing ("none"). Raises `AudioError` for a file that
+        cannot be read. A device that is not there is looked for until it is; `statistics().microphone_message` tells.
         """
         if name == "none":
             self._keeper.want_microphone(Wish("off"))
         elif is_sound_file(name):
             self._keeper.want_microphone(Wish("file", Path(name).name, read_speech(name)))
         else:
-            if name and self._doors is None:
-                portaudio.find(name, "input")
+            self._check_sound_device(name, "input")
             self._keeper.want_microphone(Wish("device", name))
+
+    def _check_sound_device(self, name: str, direction: portaudio.Direction) -> None:
+        """Raises `AudioError` at the start for a name that is not there. Later the keeper looks anew: what was plugged in
+        since is not in PortAudio's list, and only the keeper may restart PortAudio then.
+        """
+        if not name or self._threads or self._doors is not None:
+            return
+        try:
+            portaudio.find(name, direction)
+        except AudioError:
+            portaudio.restart()
+            portaudio.find(name, direction)
 
     def speak_file(self, path: str | Path) -> None:
         """Speaks a file once, then listens again to what was listened to before. Raises `AudioError`."""
@@ -161,9 +174,11 @@ class LiveEngine:
         self._session.camera_name = name
 
     def set_monitor(self, name: str) -> None:
-        """Passes the voice on to an output, as late as the face, or to "none". Raises `AudioError` if unknown."""
-        if name not in ("", "none") and self._doors is None:
-            portaudio.find(name, "output")
+        """Passes the voice on to an output, as late as the face, or to none ("none"). One that is not there is looked
+        for until it is; `statistics().monitor_message` tells.
+        """
+        if name != "none":
+            self._check_sound_device(name, "output")
         self._keeper.want_monitor(None if name == "none" else name)
 
     def start_recording(self, path: str | Path) -> None:

@@ -130,7 +130,8 @@ class LiveSimulation:
         self.session.to_camera = LateSlot(self.timeline)
         self.capture = Capture(self.session.clock, self.session.ledger)
         self.pacer = Pacer(self.session.clock, self.session.avatar.lookahead_hops * 160, self.session.fps)
-        self.keeper = SoundKeeper(self.capture, self.session.ledger.events, 0.0, doors)
+        delay = lambda: self.session.video_delay_s  # noqa: E731
+        self.keeper = SoundKeeper(self.capture, self.session.ledger.events, 0.0, doors, delay)
         if wish is not None:
             self.keeper.want_microphone(wish)
         self.inference = Inference(self.session, self.capture, self.keeper, self.pacer)

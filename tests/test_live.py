@@ -191,6 +191,19 @@ def test_a_microphone_that_is_pulled_out_comes_back_by_itself(make: Make) -> Non
     assert live.capture.position / RATE == pytest.approx(10.0, abs=0.05), "stream time must not lie"
 
 
+def test_a_system_without_sound_is_no_failure(make: Make) -> None:
+    def refuse(*words: object) -> FileMicrophone:
+        raise AudioError("sound devices need the PortAudio library: sudo apt install libportaudio2")
+
+    live = make(Wish("device"), doors=SoundDoors(microphone=refuse, monitor=refuse, restart=refuse))  # type: ignore[arg-type]
+    live.keeper.want_monitor("")
+    live.run(3.0)
+    assert live.keeper.status == "lost"
+    assert "libportaudio2" in live.keeper.message
+    assert live.session.ledger.events.counts() == {"camera open": 1, "microphone lost": 1, "monitor lost": 1}
+    assert len(live.sent.at_s) > 80
+
+
 def test_a_backlog_that_comes_in_a_burst_is_dropped_to_the_newest(make: Make) -> None:
     live = make(Wish("device"), doors=SoundDoors(microphone=lambda name, latency: source, restart=lambda: None))
     source = FaultyMicrophone(live, 3.0, 3.4, burst=True)
@@ -218,6 +231,60 @@ def test_zeros_for_ever_are_doubted_and_told(make: Make) -> None:
     assert live.session.ledger.events.counts() == {"microphone silent": 1, "camera open": 1}
     live.run(3.0)
     assert live.keeper.status == "live"
+
+
+class Speaker:
+    """An output that notes what it is told; it dies at `dies_s`."""
+
+    name = "cable"
+
+    def __init__(self, live: LiveSimulation, dies_s: float) -> None:
+        self._live, self._dies_s = live, dies_s
+        self.delay_s = 0.0
+        self.heard_s = 0.0
+        self.closed = False
+
+    def set_delay(self, seconds: float) -> None:
+        self.delay_s = seconds
+
+    def push(self, samples: np.ndarray, rate: int, late_s: float) -> None:
+        assert not self.closed
+        self.heard_s += len(samples) / rate
+
+    def age_s(self, now_s: float) -> float:
+        return max(0.0, now_s - self._dies_s)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_monitor_gets_all_sound_and_the_delay_of_the_face_and_is_opened_again(make: Make) -> None:
+    opened: list[Speaker] = []
+    restarts = []
+
+    def door(name: str) -> Speaker:
+        assert name == "cable"
+        if live.timeline.now() < 1.0:
+            raise AudioError("no output is called 'cable'; there are: ALSA: speakers")
+        opened.append(Speaker(live, 3.0 if not opened else 1e9))
+        return opened[-1]
+
+    live = make(speaking(), doors=SoundDoors(monitor=door, restart=lambda: restarts.append(1)))
+    live.keeper.want_monitor("cable")
+    live.run(0.5)
+    assert live.keeper.monitor_message.startswith("no output is called 'cable'")
+    assert restarts, "an output that was plugged in since is only seen after a restart"
+    assert live.keeper.status == "file", "the file goes on meanwhile"
+    live.run(5.5)
+    assert len(opened) == 2
+    assert opened[0].closed
+    assert opened[1].heard_s == pytest.approx(6.0 - 4.05, abs=0.3)
+    assert opened[1].delay_s == pytest.approx(live.session.video_delay_s, abs=0.005)
+    assert 0.04 < opened[1].delay_s < 0.12
+    assert live.session.ledger.events.counts()["monitor lost"] == 2
+    live.keeper.want_monitor(None)
+    live.run(0.2)
+    assert opened[1].closed
 
 
 def test_a_lost_camera_is_opened_again_and_its_size_stays(make: Make) -> None:

@@ -6,6 +6,7 @@ when its list no longer holds it.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -66,7 +67,15 @@ class SoundKeeper:
     thread.
     """
 
-    def __init__(self, capture: Capture, events: EventLog, began_s: float, doors: SoundDoors | None = None) -> None:
+    def __init__(
+        self,
+        capture: Capture,
+        events: EventLog,
+        began_s: float,
+        doors: SoundDoors | None = None,
+        video_delay_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._video_delay_s = video_delay_s
         self._capture, self._events, self.began_s = capture, events, began_s
         self._doors = doors or SoundDoors()
         self._wish, self._before, self._granted = Wish(), Wish(), Wish()
@@ -78,7 +87,6 @@ class SoundKeeper:
         self.microphone_name = ""
         self.message = ""
         self.monitor_message = ""
-        self.delay_s = 0.0
         self._tries = 0
         self._next_try_s = self._monitor_try_s = 0.0
         self._opened_s = 0.0
@@ -142,11 +150,11 @@ class SoundKeeper:
 
     def _try_to_open(self, now_s: float) -> None:
         """One attempt; PortAudio is restarted before all but the first, for its list never changes by itself."""
-        if self._tries:
-            self._drop_monitor()
-            self._doors.restart()
         self._tries += 1
         try:
+            if self._tries > 1:
+                self._drop_monitor()
+                self._doors.restart()
             source = self._doors.microphone(self._wish.name, LATENCIES[self._latency])
         except AudioError as error:
             if self.status != "lost":
@@ -223,11 +231,20 @@ class SoundKeeper:
             except AudioError as error:
                 if not self.monitor_message:
                     self._say(now_s, "monitor lost", str(error))
+                    self._look_anew(now_s)
                 self.monitor_message = str(error)
             else:
                 self.monitor_message = ""
         if self.monitor is not None:
-            self.monitor.set_delay(self.delay_s)
+            self.monitor.set_delay(self._video_delay_s())
+
+    def _look_anew(self, now_s: float) -> None:
+        """Restarts PortAudio for an output that it may not know of yet; the microphone is open again in a moment."""
+        if self._wish.kind == "device":
+            self._drop_source()
+            self._next_try_s = now_s
+        with suppress(AudioError):  # whoever opens next says why not
+            self._doors.restart()
 
     def _drop_monitor(self) -> None:
         monitor, self.monitor = self.monitor, None

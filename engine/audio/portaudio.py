@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -102,12 +102,16 @@ def find(name: str, direction: Direction) -> SoundDevice:
 
 
 def restart() -> None:
-    """Makes PortAudio look at the devices anew. Only while no stream of ours is open."""
+    """Makes PortAudio look at the devices anew. Only while no stream of ours is open. Raises `AudioError`."""
     module = sounddevice()
     with LOCK:
         # The only way there is: PortAudio lists devices once, and sounddevice has no public name for starting again.
-        module._terminate()
-        module._initialize()
+        with suppress(module.PortAudioError):
+            module._terminate()
+        try:
+            module._initialize()
+        except module.PortAudioError as error:
+            raise AudioError(f"the sound system does not answer ({error})") from None
 
 
 @contextmanager
