@@ -244,5 +244,5 @@ def test_figures_know_good_from_bad():
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected best.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"expected best\.safetensors"):
         load_composer(tmp_path)

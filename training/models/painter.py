@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.blocks import Film, FilmBlock, Up, feather
-from training.models.surface import Box, back_turn, frame_rows, head_motion, middles, sample, solve
+from training.models.surface import Box, back_turn, frame_rows, head_motion, middles, sample, sight_lines, solve
 
 CELL = 4  # pixels of the still per cell of the flow
 WIDE, FINE, HALF, FULL = 64, 40, 32, 16  # channels at 1/8, 1/4, 1/2 and full resolution
@@ -38,6 +38,7 @@ class FaceMotion(nn.Module):
             "target": middles(self.rows, self.columns),
             "rim": feather(self.rows, self.columns, 4),
             "pixels": torch.tensor([box.w / 2, box.h / 2]).view(1, 2, 1),
+            **sight_lines(frame_rows(view_projection, size, box), self.rows, self.columns),
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
@@ -50,7 +51,12 @@ class FaceMotion(nn.Module):
         guess = self.target.expand(b, -1, -1)
         at = solve(moved, self.camera.expand(b, -1, -1), self.back, self.target, guess, self.rows, self.steps)
         flow = ((at - self.target) * self.pixels).view(-1, 2, self.rows, self.columns)
-        return flow, sample(moved, at, self.rows)
+        # Between lips and lids the search finds no surface and wanders: keep the distance it found, smoothed, and put
+        # the point where this cell looks.
+        found = sample(moved, at, self.rows)
+        depth = (found[:, :3] * self.axis).sum(1, keepdim=True)
+        depth = F.avg_pool2d(depth, 3, 1, 1, count_include_pad=False) + self.eye_depth
+        return flow, torch.cat([self.eye + self.ray * depth, found[:, 3:]], 1)
 
 
 class Painter(nn.Module):

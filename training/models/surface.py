@@ -59,6 +59,20 @@ def head_motion(rows: Tensor, pivot: Tensor, turn: Tensor, shift: Tensor) -> Ten
     return torch.cat([rows.expand(len(turn), 3, 4), change], 1)
 
 
+def plane_map(rows: Tensor, motion: Tensor, z_cm: float) -> Tensor:
+    """[B, 3, 3]: place in the posed picture -> place in the still (homogeneous), for points of the head's plane z.
+
+    rows [3, 4] of the still, motion [B, 6, 4] of a point wholly on the head.
+    """
+
+    def on_plane(r: Tensor) -> Tensor:
+        return torch.cat([r[..., :2], r[..., 2:3] * z_cm + r[..., 3:]], -1)
+
+    a, b, c = on_plane(motion[:, :3] + motion[:, 3:]).unbind(1)
+    adjugate = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], 2)
+    return on_plane(rows) @ adjugate
+
+
 def back_turn(turn: Tensor) -> Tensor:
     """What a damped step back along a miss adds for points on the head: [B, 3, 3] -> [B, 2, 2], frame units, y down.
 
@@ -74,6 +88,21 @@ def middles(height: int, width: int) -> Tensor:
     x, y = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in (width, height))
     down, right = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([right, down]).view(1, 2, -1)
+
+
+def sight_lines(rows: Tensor, height: int, width: int) -> dict[str, Tensor]:
+    """How distances become points again: point = eye + ray * distance, distance = axis . point + eye_depth.
+
+    For the middles of a grid of cells over the frame with the rows [3, 4]; each [1, 1 or 3, height or 1, width or 1].
+    """
+    inverse = torch.linalg.inv(rows[:, :3].double())
+    at = torch.cat([middles(height, width), torch.ones(1, 1, height * width)], 1).double()
+    return {
+        "ray": (inverse @ at).float().view(1, 3, height, width),
+        "eye": -(inverse @ rows[:, 3].double()).float().view(1, 3, 1, 1),
+        "axis": rows[2, :3].clone().view(1, 3, 1, 1),
+        "eye_depth": rows[2, 3].clone().view(1, 1, 1, 1),
+    }
 
 
 def sample(image: Tensor, at: Tensor, rows: int, padding: str = "border") -> Tensor:

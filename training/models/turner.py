@@ -13,14 +13,26 @@ from torch import Tensor, nn
 
 from training.models.blocks import Film, FilmBlock, Up
 from training.models.painter import CELL
-from training.models.surface import Box, back_turn, frame_rows, head_motion, look, middles, rotation, sample, solve
+from training.models.surface import (
+    Box,
+    back_turn,
+    frame_rows,
+    head_motion,
+    look,
+    middles,
+    plane_map,
+    rotation,
+    sample,
+    solve,
+)
 
 LOOKS = 4  # colour and alpha of the stills, on the coarse grid
 PLACES = 6  # learned maps over each still
 WIDE, LOW, FINE = 32, 64, 16  # channels on the coarse grid, on half of it, and on the grid
 FLOW_PX = 8.0  # pixels per unit of a learned correction
 MIDDLE_CM, DEPTH_CM = 105.0, 8.0  # distance of the head from the camera, and the scale of its depth
-FRONT_STEPS, SIDE_STEPS = 4, 3
+FRONT_STEPS, SIDE_STEPS = 3, 3
+FACE_PLANE_CM = 8.0  # z of the plane through the face from which the search starts
 
 Person = Mapping[str, Tensor]
 
@@ -46,6 +58,7 @@ class Turner(nn.Module):
             "pivot": pivot,
             "to_sides": head_motion(rows, pivot, rotation(sides), torch.zeros(len(sides), 3)),
             "coarse_cells": middles(self.half, self.half),
+            "coarse_points": torch.cat([middles(self.half, self.half), torch.ones(1, 1, self.half**2)], 1),
             "fine_cells": middles(grid, grid),
             # the frontal still carries the face: believe it first
             "prior": torch.tensor([2.0] + [0.0] * len(sides)).view(1, -1, 1, 1),
@@ -102,7 +115,10 @@ class Turner(nn.Module):
     def _solve(self, surfaces: Tensor, motion: Tensor, back: Tensor, b: int) -> Tensor:
         """Where each coarse cell looks in each still, [K B, 2, n]; sides are searched from the frontal answer."""
         target, half, front = self.coarse_cells, self.half, surfaces[:b]
-        frontal = solve(front, motion[:b], back[:b], target, target.expand(b, -1, -1), half, FRONT_STEPS)
+        flat = plane_map(self.rows, motion[:b], FACE_PLANE_CM) @ self.coarse_points
+        held = sample(front[:, 3:], target.expand(b, -1, -1), half).flatten(2)
+        guess = target + held * (flat[:, :2] / flat[:, 2:] - target)
+        frontal = solve(front, motion[:b], back[:b], target, guess, half, FRONT_STEPS)
         points = sample(front, frontal, half).flatten(2).repeat(self.stills - 1, 1, 1)
         to_sides = self.to_sides if b == 1 else self.to_sides.repeat_interleave(b, 0)
         both = to_sides[:, :, :3] @ points[:, :3] + to_sides[:, :, 3:]

@@ -22,7 +22,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from training.data.frames import STILL_POSES, FrameStore
+from training.data.frames import FrameStore
+from training.data.person_maps import STILL_POSES
 from training.losses.image import edge_loss, over, pixel_loss, psnr, ssim
 from training.models.blocks import feather
 from training.models.composer import (

@@ -23,14 +23,8 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from safetensors.numpy import load_file, save_file
 
-from training.data.frames import (
-    Conditions,
-    FrameStore,
-    PersonRig,
-    clip_conditions,
-    person_maps,
-    random_conditions,
-)
+from training.data.frames import Conditions, FrameStore, clip_conditions, random_conditions
+from training.data.person_maps import PersonRig, person_maps
 from training.rig.pack import HeadPackError
 from training.rig.person import SHIPPED_CAST, Person
 
