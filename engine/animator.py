@@ -124,20 +124,24 @@ class Animator:
         if self.frames_due() == 0:
             raise ValueError(f"frame {self._next} is not due yet: push more samples (see frames_due)")
         self._show(controls.person)
-        return self.next_frame_moving(move(controls, self._next / FPS, self._seed))
+        self._skip_forgotten()
+        voice = self._encoder.prosody(newest_hop(self._next, self.avatar.lookahead_hops))
+        return self.next_frame_moving(move(controls, self._next / FPS, self._seed, voice))
 
     def next_frame_moving(self, motion: Motion) -> Frame:
         """Like `next_frame`, but with every motion given, as from an animator's curves: nothing is added."""
-        lookahead = self.avatar.lookahead_hops
-        while newest_hop(self._next, lookahead) < self._encoder.oldest_newest_hop:
-            self._skip(1)
-        hop = newest_hop(self._next, lookahead)
+        self._skip_forgotten()
+        hop = newest_hop(self._next, self.avatar.lookahead_hops)
         picture = self._decoder.draw(self._encoder.window(hop), motion)
         rgba = self._faded(picture)
         frame = Frame(rgba, self._next, (hop + 1) * HOP_SAMPLES, picture.expression)
         self._next += 1
         self._last = rgba
         return frame
+
+    def _skip_forgotten(self) -> None:
+        while newest_hop(self._next, self.avatar.lookahead_hops) < self._encoder.oldest_newest_hop:
+            self._skip(1)
 
     def load_person(self, name: str) -> Person:
         """Reads a person ahead of time, so that switching to them costs nothing. Raises `AvatarError`."""

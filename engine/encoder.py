@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from engine.avatar import Avatar
 from engine.backends.base import Graph, State
 from engine.manifest import HOP_SAMPLES
+from engine.prosody import SILENT, Prosody, ProsodyFollower
 
 Array = NDArray[np.float32]
 RING_HOPS = 6_000  # one minute of contexts
@@ -20,11 +21,13 @@ class AudioEncoder:
     def __init__(self, avatar: Avatar, graph: Graph) -> None:
         audio = avatar.manifest.audio
         self._graph, self._window = graph, audio.window_hops
+        self.lookahead_hops = audio.lookahead_hops
         # Every context is written twice, one ring length apart, so that any window is one slice.
         self._length = RING_HOPS + self._window
         self._ring = np.zeros((2 * self._length, audio.context_size), np.float32)
         self._rest = np.zeros(0, np.float32)
         self._chunk = np.zeros((1, HOP_SAMPLES), np.float32)
+        self._follower, self._prosody = ProsodyFollower(), [SILENT] * self._length
         self.hops = 0
         self._state: State = graph.initial()
 
@@ -42,6 +45,7 @@ class AudioEncoder:
             self._state, outputs = self._graph.step(self._state, {"samples": self._chunk})
             place = self.hops % self._length
             self._ring[place] = self._ring[place + self._length] = outputs["context"][0]
+            self._prosody[place] = self._follower.push(self._chunk[0])
             self.hops += 1
         self._rest = pending[count * HOP_SAMPLES :].copy()
         return count
@@ -68,9 +72,14 @@ class AudioEncoder:
             window[0, self._window - kept :] = self._ring[start : start + kept]
         return window
 
+    def prosody(self, hop: int) -> Prosody:
+        """How the voice moved at a hop that is still in the ring; before the first it was silent."""
+        return self._prosody[hop % self._length] if hop >= 0 else SILENT
+
     def reset(self) -> None:
         """Forgets all sound, as at the start."""
         self._ring.fill(0)
         self._rest = np.zeros(0, np.float32)
+        self._follower, self._prosody = ProsodyFollower(), [SILENT] * self._length
         self.hops = 0
         self._state = self._graph.initial()

@@ -1,7 +1,6 @@
 """A speech file becomes a film, as fast as this machine can.
 
-    file --decode--> audio encoder (hop by hop) --contexts--> workers: frame decoder, layers, background --in
-    order--> H.264, PNG
+    file --decode--> audio encoder --contexts--> workers: decoder, layers, background, PNG --in order--> H.264
 
 The encoder's state ties hops together; frames are independent, so workers draw several at once, each with its own
 graph on one thread. Everything heavy (inference, OpenCV, codecs) leaves the interpreter free. Frame k shows what is
@@ -9,55 +8,32 @@ said at k/30 s: look-ahead costs a live avatar time, a film nothing.
 """
 
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
-from engine.animator import SAMPLES_PER_FRAME, newest_hop, straighten
+from engine.animator import SAMPLES_PER_FRAME, newest_hop
 from engine.audio.files import SpeechFile, SpeechResampler
 from engine.avatar import Avatar
 from engine.backends import load_graphs
 from engine.compose import Composer
-from engine.controls import Controls
-from engine.curves import Curves
-from engine.decoder import FrameDecoder, Picture
+from engine.decoder import FrameDecoder
 from engine.encoder import AudioEncoder
-from engine.errors import OutputError
+from engine.film_files import Drawn, Film, FilmFiles
 from engine.idle import Motion, move
 from engine.manifest import FPS, HOP_SAMPLES, RATE
-from engine.outputs.recorder import FilmSpec, Recorder, to_yuv
+from engine.outputs.recorder import to_yuv
+from engine.prosody import Prosody
 
-Pixels = NDArray[np.uint8]
 Progress = Callable[[int, int | None], None]  # frames done, frames in all if known
-
-
-@dataclass(frozen=True)
-class Film:
-    """What to render. `size` is (width, height); `alpha` a .mov or .webm beside the mp4; `frames` a folder for PNG
-    pictures.
-    """
-
-    speech: Path
-    out: Path
-    size: tuple[int, int]
-    controls: Controls = field(default_factory=Controls)
-    alpha: Path | None = None
-    frames: Path | None = None
-    curves: Curves | None = None
-    seconds: float | None = None
-    backend: str = "auto"
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,17 +42,6 @@ class Rendered:
 
     frames: int
     backend: str
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A frame on its way to the files: `yuv` for the film, `rgba` (premultiplied) for alpha, `expression` for
-    software.
-    """
-
-    yuv: Pixels
-    rgba: Pixels
-    expression: NDArray[np.float32] | None
 
 
 def render(avatar: Avatar, film: Film, progress: Progress = lambda done, total: None) -> Rendered:
@@ -93,22 +58,23 @@ def render(avatar: Avatar, film: Film, progress: Progress = lambda done, total: 
         cv2.setNumThreads(1)
         stack.callback(cv2.setNumThreads, threads_before)
         person = avatar.person(film.controls.person)
-        easels = _Easels([FrameDecoder(avatar, graph, person) for graph in loaded.graphs[1:]], film)
-        outputs = stack.enter_context(_Outputs(avatar, film, speech))
+        outputs = stack.enter_context(FilmFiles(avatar, film, speech))
+        easels = _Easels([FrameDecoder(avatar, graph, person) for graph in loaded.graphs[1:]], film, outputs)
         pool = stack.enter_context(ThreadPoolExecutor(workers, "draw"))
-        pending: deque[Future[_Drawn]] = deque()
+        pending: deque[Future[Drawn]] = deque()
         total = film.curves.frames if film.curves else _expected_frames(speech, film.seconds)
+
+        def write_oldest() -> None:
+            outputs.write(pending.popleft().result())
+            progress(outputs.frames, total)
+
         try:
-            for contexts, frame in _contexts(
-                speech, AudioEncoder(avatar, loaded.graphs[0]), avatar.lookahead_hops, film, outputs
-            ):
-                pending.append(pool.submit(easels.draw, contexts, frame))
+            for heard in _heard(speech, AudioEncoder(avatar, loaded.graphs[0]), film, outputs):
+                pending.append(pool.submit(easels.draw, heard))
                 if len(pending) > 2 * workers:
-                    outputs.write(pending.popleft().result())
-                    progress(outputs.frames, total)
+                    write_oldest()
             while pending:
-                outputs.write(pending.popleft().result())
-                progress(outputs.frames, total)
+                write_oldest()
         finally:
             for waiting in pending:
                 waiting.cancel()
@@ -121,23 +87,36 @@ def _expected_frames(speech: SpeechFile, seconds: float | None) -> int | None:
     return int(min(known) * FPS + 0.999) if known else None
 
 
-def _contexts(
-    speech: SpeechFile, encoder: AudioEncoder, lookahead_hops: int, film: Film, outputs: "_Outputs"
-) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Yields (contexts [1, W, C], frame) for every frame of the film, and hands the sound on to it."""
-    frame, heard = 0, 0
+@dataclass(frozen=True)
+class _Heard:
+    """What a worker needs for one frame: contexts [1, W, C] and how the voice moved."""
+
+    frame: int
+    contexts: NDArray[np.float32]
+    voice: Prosody
+
+
+def _heard(speech: SpeechFile, encoder: AudioEncoder, film: Film, outputs: FilmFiles) -> Iterator[_Heard]:
+    """Yields every frame of the film as soon as its sound has been encoded, and hands the sound on to the film."""
+    frame, samples_heard = 0, 0
+    lookahead = encoder.lookahead_hops
+
+    def frame_heard() -> _Heard:
+        hop = newest_hop(frame, lookahead)
+        return _Heard(frame, encoder.window(hop), encoder.prosody(hop))
+
     for block, samples in _sound(speech, film):
         outputs.write_audio(block)
         encoder.push(samples)
-        heard += len(samples)
-        while newest_hop(frame, lookahead_hops) < encoder.hops and frame < _frames_in(heard, film):
-            yield encoder.window(newest_hop(frame, lookahead_hops)), frame
+        samples_heard += len(samples)
+        while newest_hop(frame, lookahead) < encoder.hops and frame < _frames_in(samples_heard, film):
+            yield frame_heard()
             frame += 1
     # The look-ahead of the last frames, and what curves want beyond the sound, is silence.
-    while frame < _frames_in(heard, film):
-        while newest_hop(frame, lookahead_hops) >= encoder.hops:
+    while frame < _frames_in(samples_heard, film):
+        while newest_hop(frame, lookahead) >= encoder.hops:
             encoder.push(np.zeros(HOP_SAMPLES, np.float32))
-        yield encoder.window(newest_hop(frame, lookahead_hops)), frame
+        yield frame_heard()
         frame += 1
 
 
@@ -171,111 +150,27 @@ def _sound(speech: SpeechFile, film: Film) -> Iterator[tuple[NDArray[np.float32]
 class _Easels:
     """A decoder and a composer for each worker thread; any of them draws any frame."""
 
-    def __init__(self, decoders: list[FrameDecoder], film: Film) -> None:
-        self._film = film
+    def __init__(self, decoders: list[FrameDecoder], film: Film, files: FilmFiles) -> None:
+        self._film, self._files = film, files
         self._free = [(decoder, Composer(*film.size)) for decoder in decoders]
         for _, composer in self._free:
             composer.prepare(film.controls.background)
         self._lock = threading.Lock()
 
-    def _motion(self, frame: int) -> Motion:
-        return (
-            self._film.curves.at(frame)
-            if self._film.curves
-            else move(self._film.controls, frame / FPS, self._film.seed)
-        )
-
-    def draw(self, contexts: NDArray[np.float32], frame: int) -> _Drawn:
+    def draw(self, heard: _Heard) -> Drawn:
         with self._lock:
-            easel = self._free.pop()
+            decoder, composer = easel = self._free.pop()
         try:
-            decoder, composer = easel
-            picture: Picture = decoder.draw(contexts, self._motion(frame))
+            picture = decoder.draw(heard.contexts, self._motion(heard))
             controls = self._film.controls
             rgb = composer.compose(picture.rgba, controls.background, controls.framing, controls.mirror)
-            if self._film.frames:
-                save_png(
-                    self._film.frames.with_name(f"{self._film.frames.name}.partial") / f"{frame:06d}.png", picture.rgba
-                )
-            return _Drawn(to_yuv(rgb), picture.rgba, picture.expression)
+            self._files.save_picture(heard.frame, picture.rgba)
+            return Drawn(to_yuv(rgb), picture.rgba, picture.expression)
         finally:
             with self._lock:
                 self._free.append(easel)
 
-
-def save_png(path: Path, rgba: Pixels) -> None:
-    """Writes a premultiplied picture as straight RGBA, without loss. Raises `OutputError`."""
-    done, data = cv2.imencode(
-        ".png", cv2.cvtColor(straighten(rgba), cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 2]
-    )
-    try:
-        if not done:
-            raise OSError("the picture cannot be encoded")
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from None
-
-
-class _Outputs:
-    """All files of one film: they take their names together at the end, or vanish."""
-
-    def __init__(self, avatar: Avatar, film: Film, speech: SpeechFile) -> None:
-        self.frames = 0
-        self._film, self._expressions = film, list[NDArray[np.float32]]()
-        self._folder = film.frames.with_name(f"{film.frames.name}.partial") if film.frames else None
-        if film.frames and film.frames.exists() and (not film.frames.is_dir() or any(film.frames.iterdir())):
-            raise OutputError(f"{film.frames} exists and is not empty; choose another folder for the pictures")
-        width, height = film.size
-        self._recorders = [Recorder(film.out, FilmSpec(width, height, avatar.name, speech.rate, speech.channels))]
-        try:
-            if film.alpha:
-                self._recorders.append(
-                    Recorder(film.alpha, FilmSpec(avatar.size, avatar.size, avatar.name, speech.rate, speech.channels))
-                )
-            if self._folder:
-                shutil.rmtree(self._folder, ignore_errors=True)
-                self._folder.mkdir(parents=True)
-        except OSError as error:
-            self.abort()
-            raise OutputError(f"{film.frames} cannot be made ({error.strerror})") from None
-        except OutputError:
-            self.abort()
-            raise
-
-    def write(self, drawn: _Drawn) -> None:
-        self._recorders[0].write_yuv(drawn.yuv)
-        for recorder in self._recorders[1:]:
-            recorder.write_frame(drawn.rgba)
-        if self._folder and drawn.expression is not None:
-            self._expressions.append(drawn.expression)
-        self.frames += 1
-
-    def write_audio(self, block: NDArray[np.float32]) -> None:
-        for recorder in self._recorders:
-            recorder.write_audio(block)
-
-    def finish(self) -> None:
-        """Closes all films and gives every output its name."""
-        if self._folder and self._film.frames:
-            if self._expressions:
-                safetensors.numpy.save_file(
-                    {"expression": np.stack(self._expressions)}, self._folder / "expression.safetensors"
-                )
-            if self._film.frames.is_dir():
-                self._film.frames.rmdir()
-            os.replace(self._folder, self._film.frames)
-        for recorder in self._recorders:
-            recorder.close()
-
-    def abort(self) -> None:
-        for recorder in self._recorders:
-            recorder.abort()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> "_Outputs":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.abort()
+    def _motion(self, heard: _Heard) -> Motion:
+        if self._film.curves:
+            return self._film.curves.at(heard.frame)
+        return move(self._film.controls, heard.frame / FPS, self._film.seed, heard.voice)

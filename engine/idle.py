@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.controls import GAZE_LIMIT, Controls, GazeMode
+from engine.prosody import SILENT, Prosody
 
 Array = NDArray[np.float32]
 
@@ -22,6 +23,10 @@ _MICRO_RAD, _WANDER_RAD = 0.012, (0.16, 0.07)
 # (amplitude, frequencies in Hz): frequencies share no simple ratio, so the sway does not repeat within an hour.
 _SWAY_RAD = ((0.022, (0.071, 0.173, 0.297)), (0.014, (0.061, 0.149, 0.263)), (0.012, (0.083, 0.131, 0.227)))
 _SWAY_CM = (0.12, (0.053, 0.117, 0.211))
+_NOD_RAD, _LIVELY = (
+    0.045,
+    1.0,
+)  # a stressed syllable lowers the head by up to 2.6 degrees; a speaker sways up to twice as far
 _BREATH_HZ, _BREATH_CM, _BREATH_PITCH_RAD = 0.27, 0.09, 0.005
 
 
@@ -113,16 +118,14 @@ def _gaze(
     return np.clip(np.array([yaw, pitch], np.float32), -GAZE_LIMIT, GAZE_LIMIT)
 
 
-def move(controls: Controls, seconds: float, seed: int = 0) -> Motion:
-    """What the face does at stream time `seconds`: the controls with the idle motion on top."""
+def move(controls: Controls, seconds: float, seed: int = 0, voice: Prosody = SILENT) -> Motion:
+    """What the face does at stream time `seconds`: the controls, the idle motion on top, and the head's share in what is said."""
     amount = controls.idle
-    sway = [a * amount * _wave(seconds, hz, seed, 10 + axis) for axis, (a, hz) in enumerate(_SWAY_RAD)]
+    lively = amount * (1 + _LIVELY * voice.activity)
+    sway = [a * lively * _wave(seconds, hz, seed, 10 + axis) for axis, (a, hz) in enumerate(_SWAY_RAD)]
     breath = amount * math.sin(2 * math.pi * (_BREATH_HZ * seconds + _chance(seed, 20, 0)))
-    pose = (
-        controls.pose[0] + sway[0],
-        controls.pose[1] + sway[1] - _BREATH_PITCH_RAD * breath,
-        controls.pose[2] + sway[2],
-    )
+    nod = amount * _NOD_RAD * voice.stress - _BREATH_PITCH_RAD * breath
+    pose = (controls.pose[0] + sway[0], controls.pose[1] + sway[1] + nod, controls.pose[2] + sway[2])
     side = amount * _SWAY_CM[0] * _wave(seconds, _SWAY_CM[1], seed, 21)
     shift = (controls.shift[0] + side, controls.shift[1] + _BREATH_CM * breath, controls.shift[2])
     blink = blink_at(seconds, controls.blink_rate, seed) if amount > 0 else 0.0

@@ -1,9 +1,11 @@
 """Picture kind `layers`: a person's stills repainted, turned, blended and lit, as docs/formats.md numbers the steps.
 
-All on uint8 with OpenCV, in buffers that are made once. A still that has no say in a frame costs nothing.
+All on uint8 with OpenCV, in buffers that are made once. The picture is drawn in bands, each as wide as the bust is there and from
+the stills that have a say there, since most of a frame is empty and most of a face comes from one still.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-Region = tuple[int, int, int, int]  # left, top, right, bottom
 _SILENT = 1 / 256  # a weight below this, or a gain this near 1, cannot be seen
+_BANDS = 6
 
 
 def premultiply(rgba: Pixels) -> Pixels:
@@ -22,49 +24,73 @@ def premultiply(rgba: Pixels) -> Pixels:
     return wide.astype(np.uint8)
 
 
-class LayersPainter:
-    """Draws frames of one person. `stills [K, S, S, 4]` uint8 straight, `face_box` (x, y, w, h).
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of cells, ends exclusive."""
 
-    One thread at a time.
-    """
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Band:
+    """What is drawn at once: `whole` from the still that says most there, then the others where each has a say."""
+
+    whole: Region
+    stills: tuple[tuple[int, Region], ...]
+
+
+class LayersPainter:
+    """Draws frames of one person. `stills [K, S, S, 4]` uint8 straight, `face_box` (x, y, w, h). One thread at a time."""
 
     def __init__(self, stills: Pixels, face_box: tuple[int, int, int, int]) -> None:
         x, y, w, h = face_box
-        size = stills.shape[1]
-        self._size = (size, size)
+        self._size = size = stills.shape[1]
         self._stills = [premultiply(still) for still in stills]
         self._front = self._stills[0].copy()  # still 0 with this frame's face in its box
         self._box = self._front[y : y + h, x : x + w]
         self._face_size = (w, h)
         self._face_alpha = np.ascontiguousarray(self._stills[0][y : y + h, x : x + w, 3].astype(np.float32) / 255)
-        self._box_x, self._box_y = np.meshgrid(
-            np.arange(x, x + w, dtype=np.float32), np.arange(y, y + h, dtype=np.float32)
-        )
+        columns, rows = np.arange(x, x + w, dtype=np.float32), np.arange(y, y + h, dtype=np.float32)
+        self._box_x, self._box_y = np.meshgrid(columns, rows)
         self._look_x, self._look_y, self._keep = (np.empty((h, w), np.float32) for _ in range(3))
         self._colour = np.empty((h, w, 4), np.float32)
         self._warped, self._painted, self._face = (np.empty((h, w, 4), np.uint8) for _ in range(3))
-        self._grid_x, self._grid_y, self._weight, self._sum = (np.empty((size, size), np.float32) for _ in range(4))
+        self._looks = np.empty((2, size, size), np.float32)
+        self._weight, self._sum = np.empty((size, size), np.float32), np.empty((size, size), np.float32)
         self._turned, self._mixed = (np.empty((size, size, 4), np.uint8) for _ in range(2))
         self._gain = np.empty((size, size, 4), np.float32)
+        self._solid: list[Pixels] = []
 
     def paint(self, outputs: Mapping[str, Array]) -> Pixels:
         """The decoder's picture outputs (docs/formats.md) -> a new frame [S, S, 4] uint8, premultiplied."""
-        weight, gain = outputs["weight"][0], outputs["gain"][0]
-        regions = _regions(weight, self._size[0])
+        grid, weight, gain = outputs["grid"], outputs["weight"][0], outputs["gain"][0]
+        bands = self._bands(grid, weight)
         lit = float(np.abs(gain - 1.0).max()) > _SILENT
-        if 0 in regions:
+        light = cv2.merge([gain[0], gain[1], gain[2], np.ones_like(gain[0])]) if lit else None
+        if any(k == 0 for band in bands for k, _ in band.stills):
             self._repaint(outputs["paint"][0], outputs["paint_flow"][0])
-        frame: Pixels = np.empty((*self._size, 4), np.uint8)
-        # The last operation writes into the frame itself.
-        picture = self._blend(outputs["grid"], weight, regions, self._mixed if lit else frame)
-        if lit:
-            cells = cv2.merge([gain[0], gain[1], gain[2], np.ones_like(gain[0])])
-            cv2.resize(cells, self._size, dst=self._gain, interpolation=cv2.INTER_LINEAR)
-            cv2.multiply(picture, self._gain, dst=frame, dtype=cv2.CV_8U)
+        frame: Pixels = np.zeros((self._size, self._size, 4), np.uint8)
+        for band in bands:
+            # The last operation writes into the frame itself.
+            place = self._pixels(band.whole, weight.shape[1])
+            self._blend(band, grid, weight, frame if light is None else self._mixed)
+            if light is not None:
+                lamp = self._enlarge(light, band.whole, self._gain)
+                cv2.multiply(self._mixed[place], lamp, dst=frame[place], dtype=cv2.CV_8U)
         return frame
 
+    def _pixels(self, region: Region, count: int) -> tuple[slice, slice]:
+        """Where a region of cells lies in the picture."""
+        top, bottom, left, right = (
+            round(side * self._size / count) for side in (region.top, region.bottom, region.left, region.right)
+        )
+        return slice(top, bottom), slice(left, right)
+
     def _repaint(self, paint: Array, flow: Array) -> None:
-        """Step 1 and 2: `face = m * colour + (1 - m) * warped still`, put into the box of the front still."""
+        """Steps 1 and 2: `face = m * colour + (1 - m) * warped still`, put into the box of the front still."""
         for look, base, plane in ((self._look_x, self._box_x, flow[0]), (self._look_y, self._box_y, flow[1])):
             cv2.resize(plane, self._face_size, dst=look, interpolation=cv2.INTER_LINEAR)
             cv2.add(look, base, dst=look)
@@ -77,56 +103,94 @@ class LayersPainter:
             borderMode=cv2.BORDER_CONSTANT,
         )
         cv2.merge([paint[0], paint[1], paint[2], self._face_alpha], dst=self._colour)
-        np.multiply(self._colour, 255.0, out=self._colour)
-        np.rint(self._colour, out=self._colour)
-        np.clip(self._colour, 0, 255, out=self._colour)
-        self._painted[...] = self._colour
+        cv2.convertScaleAbs(self._colour, dst=self._painted, alpha=255)
         mask = paint[3]
-        np.subtract(1.0, mask, out=self._keep)
+        cv2.subtract(1.0, mask, dst=self._keep)  # type: ignore[call-overload]
         cv2.blendLinear(self._painted, self._warped, mask, self._keep, dst=self._face)
         self._box[...] = self._face
 
-    def _blend(self, grid: Array, weight: Array, regions: dict[int, Region], target: Pixels) -> Pixels:
-        """Step 3 without the gain: the stills, turned, in one picture; `target` receives it.
-
-        The first region is all of it.
-        """
-        whole = self._size[0]
-        for number, (k, (left, top, right, bottom)) in enumerate(regions.items()):
-            still = self._front if k == 0 else self._stills[k]
-            if number == 0:
-                self._turn(still, grid[k], (0, 0, whole, whole), target)
-                if len(regions) > 1:
-                    cv2.resize(weight[k], self._size, dst=self._sum, interpolation=cv2.INTER_LINEAR)
-                continue
-            part = np.s_[top:bottom, left:right]
-            self._turn(still, grid[k], (left, top, right, bottom), self._turned[part])
-            cv2.resize(weight[k], self._size, dst=self._weight, interpolation=cv2.INTER_LINEAR)
+    def _blend(self, band: Band, grid: Array, weight: Array, picture: Pixels) -> None:
+        """Step 3 without the gain, in one band of `picture`: the stills that have a say, turned, over one another."""
+        count = weight.shape[1]
+        first, whole = band.stills[0]
+        self._turn(first, grid, whole, picture[self._pixels(whole, count)])
+        if len(band.stills) == 1:
+            return
+        total = self._sum[self._pixels(whole, count)]
+        np.copyto(total, self._enlarge(weight[first], whole, self._weight))
+        for k, region in band.stills[1:]:
+            place = self._pixels(region, count)
+            target, turned, total = picture[place], self._turned[place], self._sum[place]
+            self._turn(k, grid, region, turned)
+            share = self._enlarge(weight[k], region, self._weight)
             # blendLinear divides by the two weights' sum, so what was blended so far enters with all its weight.
-            cv2.blendLinear(target[part], self._turned[part], self._sum[part], self._weight[part], dst=target[part])
-            cv2.add(self._sum[part], self._weight[part], dst=self._sum[part])
-        return target
+            cv2.blendLinear(target, turned, total, share, dst=target)
+            cv2.add(total, share, dst=total)
 
-    def _turn(self, still: Pixels, grid: Array, region: Region, target: Pixels) -> None:
-        cv2.resize(grid[0], self._size, dst=self._grid_x, interpolation=cv2.INTER_LINEAR)
-        cv2.resize(grid[1], self._size, dst=self._grid_y, interpolation=cv2.INTER_LINEAR)
-        left, top, right, bottom = region
-        looks = self._grid_x[top:bottom, left:right], self._grid_y[top:bottom, left:right]
-        cv2.remap(still, *looks, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_CONSTANT)
+    def _turn(self, k: int, grid: Array, region: Region, target: Pixels) -> None:
+        """One still as the grid looks at it, in one region."""
+        x, y = (self._enlarge(grid[k, axis], region, self._looks[axis]) for axis in (0, 1))
+        still = self._front if k == 0 else self._stills[k]
+        cv2.remap(still, x, y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_CONSTANT)
+
+    def _enlarge(self, cells: Array, region: Region, buffer: Array) -> Array:
+        """A plane of cells (or several, last axis) over one region -> pixels, as if the whole plane were enlarged."""
+        count = cells.shape[0]
+        if self._size % count:  # a cell is no whole number of pixels: then all of the picture is one region
+            return np.asarray(cv2.resize(cells, (self._size, self._size), dst=buffer, interpolation=cv2.INTER_LINEAR))
+        step = self._size // count
+        top, bottom = max(region.top - 1, 0), min(region.bottom + 1, count)
+        left, right = max(region.left - 1, 0), min(region.right + 1, count)
+        pixels = buffer[: (bottom - top) * step, : (right - left) * step]
+        cv2.resize(cells[top:bottom, left:right], pixels.shape[1::-1], dst=pixels, interpolation=cv2.INTER_LINEAR)
+        y, x = (region.top - top) * step, (region.left - left) * step
+        return pixels[y : y + (region.bottom - region.top) * step, x : x + (region.right - region.left) * step]
+
+    def _bands(self, grid: Array, weight: Array) -> list[Band]:
+        """The parts of the picture in which something shows."""
+        stills, count = len(weight), weight.shape[1]
+        speaks = weight > _SILENT
+        order = sorted(range(stills), key=lambda k: -float(weight[k].sum()))
+        if self._size % count:
+            whole = Region(0, count, 0, count)
+            return [Band(whole, tuple((k, whole) for k in order if speaks[k].any()))]
+        shows = self._shows(grid, speaks)
+        bands = []
+        for rows in np.array_split(np.arange(count), _BANDS):
+            columns, lines = np.flatnonzero(shows[rows].any(0)), np.flatnonzero(shows[rows].any(1))
+            if len(lines):
+                whole = Region(int(rows[lines[0]]), int(rows[lines[-1]]) + 1, int(columns[0]), int(columns[-1]) + 1)
+                parts = ((k, _part(speaks[k], whole)) for k in order)
+                said = [(k, part) for k, part in parts if part]
+                bands.append(Band(whole, ((said[0][0], whole), *said[1:])))
+        return bands
+
+    def _shows(self, grid: Array, speaks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """[G, G]: cells in which some still with a say is not empty, with a rim of one cell."""
+        count = speaks.shape[1]
+        if not self._solid or self._solid[0].shape[0] != count:
+            self._solid = [_solid_cells(still, count) for still in self._stills]
+        scale = count / self._size
+        shows = np.zeros((count, count), np.uint8)
+        for k, solid in enumerate(self._solid):
+            x, y = grid[k] * scale + (scale - 1) / 2
+            looked = cv2.remap(solid, x, y, cv2.INTER_NEAREST)
+            cv2.bitwise_or(shows, looked, dst=shows, mask=speaks[k].view(np.uint8))
+        return np.asarray(cv2.dilate(shows, np.ones((3, 3), np.uint8))) > 0
 
 
-def _regions(weight: Array, size: int) -> dict[int, Region]:
-    """For each still with a say, where it has one, in pixels; the one that says most comes first and counts
-    everywhere.
-    """
-    cells = weight.shape[1]
-    order = sorted(range(len(weight)), key=lambda k: -float(weight[k].sum()))
-    regions: dict[int, Region] = {order[0]: (0, 0, size, size)}
-    for k in order[1:]:
-        rows, columns = np.flatnonzero(weight[k].max(1) > _SILENT), np.flatnonzero(weight[k].max(0) > _SILENT)
-        if len(rows):
-            # One cell more all round: enlarging carries a weight to its neighbours.
-            sides = columns[0] - 1, rows[0] - 1, columns[-1] + 2, rows[-1] + 2
-            left, top, right, bottom = (min(max(int(side) * size // cells, 0), size) for side in sides)
-            regions[k] = (left, top, right, bottom)
-    return regions
+def _part(speaks: NDArray[np.bool_], whole: Region) -> Region | None:
+    """The columns of a band in which a still has a say; enlarging carries a weight to the neighbouring cells."""
+    near = speaks[max(whole.top - 1, 0) : whole.bottom + 1, max(whole.left - 1, 0) : whole.right + 1]
+    columns = np.flatnonzero(near.any(0)) + max(whole.left - 1, 0)
+    if not len(columns):
+        return None
+    left, right = max(int(columns[0]) - 1, whole.left), min(int(columns[-1]) + 2, whole.right)
+    return Region(whole.top, whole.bottom, left, right)
+
+
+def _solid_cells(still: Pixels, count: int) -> Pixels:
+    """[count, count] uint8: 255 where a cell, or one within two cells of it, is not quite empty. Painting moves edges that far."""
+    step = still.shape[0] // count
+    alpha = np.ascontiguousarray(still[..., 3]).reshape(count, step, count, step).max((1, 3))
+    return np.asarray(cv2.dilate((alpha > 0).astype(np.uint8) * 255, np.ones((5, 5), np.uint8)))

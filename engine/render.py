@@ -15,7 +15,8 @@ from engine.avatar import Avatar, default_avatar, open_avatar
 from engine.controls import Controls, parse_background, parse_emotion, parse_framing, parse_gaze, parse_pose
 from engine.curves import read_curves
 from engine.errors import ControlError
-from engine.film import Film, Rendered, render
+from engine.film import Rendered, render
+from engine.film_files import Film
 from engine.manifest import FPS
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from engine.controls import GAZE_LIMIT, Controls
 from engine.idle import blink_at, eyes_on_camera, glance_at, move
+from engine.prosody import Prosody, ProsodyFollower
 
 FPS = 30
 
@@ -92,3 +93,33 @@ def test_eyes_jump_and_rest() -> None:
 
 def test_the_blink_that_is_asked_for_stays() -> None:
     assert move(Controls(blink=1.0), 1.0).blink[0] == 1.0
+
+
+def voice(sound: np.ndarray) -> np.ndarray:
+    """[hops, 2]: stress and activity."""
+    follower = ProsodyFollower()
+    hops = sound[: len(sound) // 160 * 160].astype(np.float32).reshape(-1, 160)
+    told = [follower.push(hop) for hop in hops]
+    return np.array([(p.stress, p.activity) for p in told])
+
+
+def test_stress_follows_accents_not_noise() -> None:
+    rng = np.random.default_rng(0)
+    t = np.arange(16_000 * 6) / 16_000
+    syllables = rng.normal(0, 0.15, len(t)) * (np.sin(2 * np.pi * 2.0 * t) > 0.3)
+    said = voice(syllables)
+    assert said[100:, 0].max() > 0.4
+    assert said[100:, 0].min() < 0.1
+    assert said[300:, 1].mean() > 0.3
+    for steady in (np.zeros(len(t)), rng.normal(0, 0.003, len(t)), rng.normal(0, 0.2, len(t))):
+        heard = voice(steady)[200:]
+        assert heard[:, 0].max() < 0.05
+        assert heard[:, 1].max() < 0.25
+
+
+def test_the_head_joins_in_what_is_said() -> None:
+    still, stressed = move(Controls(), 3.0), move(Controls(), 3.0, voice=Prosody(1.0, 0.0))
+    assert stressed.pose[1] - still.pose[1] == pytest.approx(0.045, abs=1e-5)
+    assert np.array_equal(move(Controls(idle=0), 3.0, voice=Prosody(1, 1)).pose, np.zeros(3, np.float32))
+    sways = [abs(move(Controls(), t, voice=Prosody(0, a)).pose[0]) for a in (0.0, 1.0) for t in np.arange(0, 60, 0.5)]
+    assert sum(sways[120:]) > 1.8 * sum(sways[:120])

@@ -119,6 +119,30 @@ def test_a_side_still_alone() -> None:
     assert worst(*case(5, 2, 16, weight)) <= 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_empty_parts_of_the_picture_are_left_out_rightly(tiny_pack: Path, seed: int) -> None:
+    """Busts with much nothing around them, moved, shrunk and looked at from outside."""
+    stills = open_avatar(tiny_pack).person("dina").stills
+    stills = np.stack([stills[0], np.roll(stills[1], 9, 1)])
+    rng = np.random.default_rng(seed)
+    size, cells = 128, 32
+    centres = (np.arange(cells) + 0.5) * size / cells - 0.5
+    base = np.stack(np.meshgrid(centres, centres)) - 64
+    scale, moves = rng.uniform(0.7, 1.6, (2, 1, 1, 1)), rng.uniform(-30, 30, (2, 2, 1, 1))
+    weight = np.where(base[0] > rng.uniform(-30, 30), 0.7, 0.0)
+    out = {
+        "paint": smooth(rng, 1, 4, 64, 64) * 0.4,
+        "paint_flow": (smooth(rng, 1, 2, 16, 16) - 0.5) * 8,
+        "grid": base * scale + moves + 64,
+        "weight": np.stack([1 - weight, weight])[None],
+        "gain": 0.9 + 0.2 * smooth(rng, 1, 3, cells, cells),
+    }
+    out = {name: value.astype(np.float32) for name, value in out.items()}
+    box = (32, 32, 64, 64)
+    error = np.abs(LayersPainter(stills, box).paint(out).astype(float) - reference(stills, box, out))
+    assert round(error.max()) <= 2
+
+
 def test_no_gain_is_no_change() -> None:
     stills, out = case(6, 2, 16)
     out["gain"] = np.ones_like(out["gain"])

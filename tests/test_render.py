@@ -17,7 +17,8 @@ from engine.animator import Animator
 from engine.avatar import open_avatar
 from engine.controls import Controls
 from engine.errors import OutputError
-from engine.film import Film, render
+from engine.film import render
+from engine.film_files import Film
 from engine.outputs import recorder as recorder_module
 
 RATE = 16_000

@@ -67,9 +67,9 @@ class SpeechFile:
                 continue
             for frame in frames:
                 hole = self._hole(frame, position)
-                if hole:
-                    position += hole
-                    yield np.zeros((hole, self.channels), np.float32)
+                position += hole
+                for start in range(0, hole, self.rate):
+                    yield np.zeros((min(hole - start, self.rate), self.channels), np.float32)
                 for part in convert.resample(frame):
                     block = np.nan_to_num(part.to_ndarray().T).clip(-1, 1).astype(np.float32)
                     position += len(block)

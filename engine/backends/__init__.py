@@ -1,10 +1,11 @@
 """Choosing what runs the graphs. `auto` takes the fastest that works here and says why it passed over the others."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from engine.backends.base import Backend, Graph, State, Tensors
+from engine.backends.base import Backend, Graph, State, TakingTurns, Tensors
 from engine.errors import BackendError
 from engine.manifest import GraphSpec
 
@@ -16,6 +17,9 @@ BACKENDS = {
     "openvino": ("engine.backends.openvino", "OpenVinoBackend"),
     "onnxruntime": ("engine.backends.onnxruntime", "OnnxRuntimeBackend"),
 }
+
+# Those whose graphs may run side by side in several threads; the graphs of others take turns.
+PARALLEL = ("openvino", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -58,4 +62,8 @@ def open_backend(name: str, threads: int = 0) -> Backend:
 
 def _load(models: Sequence[tuple[bytes, GraphSpec]], name: str, threads: int) -> tuple[Graph, ...]:
     backend = open_backend(name, threads)
-    return tuple(backend.load(model, spec) for model, spec in models)
+    graphs = tuple(backend.load(model, spec) for model, spec in models)
+    if name in PARALLEL:
+        return graphs
+    lock = threading.Lock()
+    return tuple(TakingTurns(graph, lock) for graph in graphs)

@@ -5,6 +5,7 @@ A graph is a pure function of its inputs and of its state. State is opaque: a ca
 copy nothing.
 """
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -76,6 +77,29 @@ def fill(buffers: dict[str, Array], inputs: Tensors, file: str) -> None:
             expected = buffer.shape if buffer is not None else f"one of {', '.join(buffers)}"
             raise BackendError(f"{file}: input {name} {value.shape}: expected {expected}")
         np.copyto(buffer, value, casting="same_kind")
+
+
+class TakingTurns:
+    """A graph that shares one device with others: whoever holds the lock runs, so that several threads may call."""
+
+    def __init__(self, graph: Graph, lock: threading.Lock) -> None:
+        self._graph, self._lock, self.spec, self.device = graph, lock, graph.spec, graph.device
+
+    def initial(self) -> State:
+        with self._lock:
+            return self._graph.initial()
+
+    def bind(self, inputs: Tensors) -> None:
+        with self._lock:
+            self._graph.bind(inputs)
+
+    def step(self, state: State, inputs: Tensors) -> tuple[State, dict[str, Array]]:
+        with self._lock:
+            return self._graph.step(state, inputs)
+
+    def close(self) -> None:
+        with self._lock:
+            self._graph.close()
 
 
 class _PoisonedState:

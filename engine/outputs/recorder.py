@@ -6,7 +6,8 @@ its metadata that it is synthetic.
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -89,6 +90,7 @@ class Recorder:
     def __init__(self, path: str | Path, spec: FilmSpec) -> None:
         self.path, self.spec = Path(path), spec
         self.frames = 0
+        self._finished = False
         self._alpha = ALPHA_KINDS.get(self.path.suffix.lower())
         if self._alpha is None and self.path.suffix.lower() != ".mp4":
             raise OutputError(f"{self.path.name}: expected .mp4, or .mov or .webm for pictures with alpha")
@@ -205,31 +207,37 @@ class Recorder:
         self._mux(self._audio, frame)
 
     def _mux(self, stream: Any, frame: Any) -> None:
-        try:
+        with self._told("writing"):
             self._container.mux(stream.encode(frame))
+
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        """Errors of FFmpeg and of the system become `OutputError`."""
+        try:
+            yield
         except (FFmpegError, OSError, ValueError) as error:
-            raise OutputError(
-                f"{self.path.name}: writing failed ({_reason(error)}); so far it is in {self.partial}"
-            ) from None
+            reason = f"{doing} failed ({_reason(error)}); so far it is in {self.partial}"
+            raise OutputError(f"{self.path.name}: {reason}") from None
 
-    def close(self) -> Path:
-        """Finishes the film and gives it its name, which it returns.
-
-        A film without frames is removed and is an error.
-        """
+    def finish(self) -> None:
+        """Completes the film under its partial name; `close` then only gives it its own. A film without frames is an error."""
+        if self._finished:
+            return
         if self.frames == 0:
             self.abort()
             raise OutputError(f"{self.path.name}: nothing was recorded")
         self._flush_audio()
         for stream in filter(None, (self._video, self._audio)):
             self._mux(stream, None)
-        try:
+        self._finished = True
+        with self._told("finishing"):
             self._container.close()
+
+    def close(self) -> Path:
+        """Finishes the film and gives it its name, which it returns."""
+        self.finish()
+        with self._told("naming"):
             os.replace(self.partial, self.path)
-        except (FFmpegError, OSError) as error:
-            raise OutputError(
-                f"{self.path.name}: finishing failed ({_reason(error)}); so far it is in {self.partial}"
-            ) from None
         return self.path
 
     def abort(self, keep: bool = False) -> None:
