@@ -213,7 +213,7 @@ def monitor(path: str) -> None:
     print(
         json.dumps({"lag_s_and_correlation": found, "underruns": output.delay.underruns, "held_s": output.delay.held_s})
     )
-    assert all(alike > 0.8 for _, alike in found), "what is played on is not what was said"
+    assert all(alike > 0.7 for _, alike in found), "what is played on is not what was said"
     # Each tape starts at a moment of its own, so only the difference between the two delays is exact.
     assert abs((found[1][0] - found[0][0]) - 0.25) < 0.06
 
@@ -245,7 +245,7 @@ def _say_and_compare(
     began_s, ended_s, player = time.perf_counter(), float("inf"), None
     before = len(played.samples()), len(spoken.samples())
     while (now_s := time.perf_counter()) < min(ended_s + 2 * wanted_s + 0.5, began_s + 60):
-        if player is None and now_s - began_s > 1.5:
+        if player is None and now_s - began_s > 4.0:
             player = saying(path)
         if player is not None and player.poll() is not None:
             ended_s = min(ended_s, now_s)

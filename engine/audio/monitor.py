@@ -1,8 +1,8 @@
 """The voice, as late as the face: microphone sound to a named output, so that what a call hears and sees is in step.
 
 Sound waits in a ring until the frame that belongs to it has been handed to the camera. The output device runs on a
-clock of its own: a small error is corrected by a sample a block (2000 ppm at 48 kHz, inaudible), a large one at once by
-a pause or a cut.
+clock of its own: a small error is eased away by playing a little faster or slower, a large one mended at once by a
+pause or a cut.
 """
 
 import time
@@ -21,7 +21,8 @@ Samples = NDArray[np.float32]
 RING_S, BLOCK_S = 4.0, 0.01
 SMOOTHING_S = 0.5
 LATENCY_S = 0.05  # of the output device: the face is later than this anyway, and a longer buffer does not crackle
-EASE_S, JUMP_S = 0.006, 0.15  # errors of the delay that are eased away, and that are mended at once
+EASE_S, JUMP_S = 0.006, 0.1  # errors of the delay that are eased away, and that are mended at once
+EASE_SHARE = 0.004  # how much longer or shorter sound is made meanwhile: a fifteenth of a semitone
 MOST_DELAY_S = 1.0
 
 
@@ -64,7 +65,8 @@ class Delay:
         elif error_s > JUMP_S:
             sound = sound[max(0, int((held_s - wanted_s) * self.rate)) :]
         elif abs(error_s) > EASE_S and len(sound) > 8:
-            sound = _stretched(sound, -1 if error_s > 0 else 1)
+            by = max(1, round(EASE_SHARE * len(sound)))
+            sound = _stretched(sound, -by if error_s > 0 else by)
         self._ring.write(sound[:, None])
 
     def pull(self, out: Samples) -> None:
