@@ -22,6 +22,7 @@ IRISES = (468, 473)  # their centres, of the subject's right and left eye
 EYE_CORNERS = ((33, 133), (263, 362))
 LID_PAIRS = (((159, 145), (158, 153), (160, 144)), ((386, 374), (385, 380), (387, 373)))
 INNER_LIPS, OUTER_EYES, MOUTH_CORNERS = (62, 66), (36, 45), (60, 64)  # of the 68
+LEARNED_TURN = np.array([0.6, 0.35, 0.3])  # yaw, pitch, roll of the renders that taught the calibration, radians
 OPEN_PERCENTILE = 80  # of a clip's lid openings: what open eyes look like on this person
 
 
@@ -41,7 +42,8 @@ class Faces:
 
 @cache
 def calibration() -> dict[str, np.ndarray]:
-    """template [468, 3] cm about the neck's pivot, rigid [468] weights, pick [68, K], weight [68, K], gaze [5, 2], lids [3]."""
+    """template [468, 3] cm about the neck's pivot, rigid [468], pick and weight [68, K], pose_fix [10, 3], gaze [3, 2],
+    lids [2]."""
     return load_file(ASSET)
 
 
@@ -53,7 +55,8 @@ def read(mesh: np.ndarray, known: dict[str, np.ndarray] | None = None) -> Faces:
     points = to_68(solid, known)
     upright = np.einsum("nij,nki->nkj", turn, points - pivot[:, None]) / scale[:, None, None]
     eyes = np.einsum("nij,nki->nkj", turn, solid - pivot[:, None]) / scale[:, None, None]
-    pose = pose_of(turn) - known["pose_bias"]
+    raw = pose_of(turn)
+    pose = raw - pose_terms(raw) @ known["pose_fix"]
     between = np.linalg.norm(upright[:, OUTER_EYES[0]] - upright[:, OUTER_EYES[1]], axis=1)
     lips = np.maximum(upright[:, INNER_LIPS[0], 1] - upright[:, INNER_LIPS[1], 1], 0)
     mouth = np.linalg.norm(upright[:, MOUTH_CORNERS[0]] - upright[:, MOUTH_CORNERS[1]], axis=1)
@@ -94,6 +97,13 @@ def pose_of(turn: np.ndarray) -> np.ndarray:
     """[n, 3, 3] = Ry(yaw) Rx(pitch) Rz(roll) -> [n, 3] radians."""
     pitch = np.arcsin(np.clip(-turn[:, 1, 2], -1, 1))
     return np.stack([np.arctan2(turn[:, 0, 2], turn[:, 2, 2]), pitch, np.arctan2(turn[:, 1, 0], turn[:, 1, 1])], 1)
+
+
+def pose_terms(pose: np.ndarray) -> np.ndarray:
+    """[n, 3] -> [n, 10], what mediapipe's errors of pose depend on; held at the edge of what was learned."""
+    p = np.clip(pose, -LEARNED_TURN, LEARNED_TURN)
+    crossed = p[:, [0, 0, 1]] * p[:, [1, 2, 2]]
+    return np.concatenate([p, p**2, crossed, np.ones((len(p), 1))], axis=1)
 
 
 def iris_offset(eyes: np.ndarray) -> np.ndarray:

@@ -29,8 +29,8 @@ from training.rig.pack import HeadPackError
 from training.rig.person import Person
 from training.rig.renderer import Renderer
 
-NEIGHBOURS = 32  # mesh points that a landmark may draw on
-RIDGE_CM2 = 0.02  # keeps a landmark near its nearest mesh point unless the renders insist
+NEIGHBOURS = 64  # mesh points that a landmark may draw on
+RIDGE_CM2 = 0.04  # keeps a landmark near its nearest mesh point unless the renders insist
 FIRST_TRAINING_PERSON, FIRST_OTHER_PERSON = 5000, 6000  # seeds
 
 
@@ -126,7 +126,7 @@ def random_look(renderer: Renderer, rng: np.random.Generator):
     some &= ~np.array([n.startswith(("eyeBlink", "eyeLook", "Pupil", "tongue")) for n in EXPRESSIONS])
     expression = (expression + some * rng.uniform(0, 0.5, len(EXPRESSIONS))).astype(np.float32)
     expression = renderer.fix_lips(expression[None], np.array([rng.random() < 0.2], np.float32))[0]
-    pose = rng.uniform(-1, 1, 3) * (0.6, 0.35, 0.3)
+    pose = rng.uniform(-1, 1, 3) * reading.LEARNED_TURN
     blink = float(rng.uniform(0, 1)) if rng.random() < 0.3 else 0.0
     return expression, pose, rng.normal(0, 0.7, 3), rng.normal(0, 1, 2) * (0.22, 0.12), blink
 
@@ -162,7 +162,8 @@ def learn(seen: Looks) -> dict[str, np.ndarray]:
         "weight": weight.astype(np.float32),
     }
     turn, scale, pivot = reading.align(solid[:, : reading.MESH_POINTS], template, rigid)
-    known["pose_bias"] = np.median(reading.pose_of(turn) - seen.pose, axis=0).astype(np.float32)
+    raw = reading.pose_of(turn)
+    known["pose_fix"] = np.linalg.lstsq(reading.pose_terms(raw), raw - seen.pose, rcond=None)[0].astype(np.float32)
     eyes = np.einsum("nij,nki->nkj", turn, solid - pivot[:, None]) / scale[:, None, None]
     known["gaze"] = learn_gaze(reading.iris_offset(eyes), seen).astype(np.float32)
     known["lids"] = learn_lids(reading.opening(eyes), seen).astype(np.float32)
