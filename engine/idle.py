@@ -23,10 +23,8 @@ _MICRO_RAD, _WANDER_RAD = 0.012, (0.16, 0.07)
 # (amplitude, frequencies in Hz): frequencies share no simple ratio, so the sway does not repeat within an hour.
 _SWAY_RAD = ((0.022, (0.071, 0.173, 0.297)), (0.014, (0.061, 0.149, 0.263)), (0.012, (0.083, 0.131, 0.227)))
 _SWAY_CM = (0.12, (0.053, 0.117, 0.211))
-_NOD_RAD, _LIVELY = (
-    0.045,
-    1.0,
-)  # a stressed syllable lowers the head by up to 2.6 degrees; a speaker sways up to twice as far
+# A stressed syllable lowers the head by up to 1.7 degrees; a speaker sways up to twice as far as a listener.
+_NOD_RAD, _LIVELY = 0.03, 1.0
 _BREATH_HZ, _BREATH_CM, _BREATH_PITCH_RAD = 0.27, 0.09, 0.005
 
 
