@@ -123,30 +123,37 @@ def test_eyes_come_off_the_weights_as_they_went_on() -> None:
 
 @pytest.mark.slow
 def test_a_pack_is_measured_by_rendering_it(tiny_rgba_pack: Path, tmp_path: Path) -> None:
-    """The tiny pack's faces are nobody of the corpus: lips are measured, pictures are not."""
+    """Ada is in pack and corpus, but drawn by other hands: her lips and pictures are measured and far from the truth."""
     if not os.environ.get("MOUTHPIECE_HEAD_PACK"):
         pytest.skip("needs the head pack: set MOUTHPIECE_HEAD_PACK")
     from training.data.clip import ClipInfo, Truth, write_clip
-    from training.metrics.__main__ import Options, choose
+    from training.metrics.__main__ import Options, choose, show
     from training.metrics.pack import measure, table
     from training.rig.pack import load_pack
     from training.rig.person import cast
 
-    frames = 12
-    person = cast(1, 0)[0]
+    frames, people = 12, cast(2, 0)
     (tmp_path / "people").mkdir()
-    (tmp_path / "people" / f"{person.name}.json").write_text(person.to_json())
     (tmp_path / "corpus.json").write_text(json.dumps({"format": "mouthpiece-corpus/1"}))
     zeros = {name: np.zeros((frames, *tail), np.float32) for name, tail in Truth.SHAPES.items()}
     zeros["aperture"][3:9] = 0.1
-    info = ClipInfo(
-        id="one", person=person.name, voice="v", sentence="s", split="test", source="test", real_voice=True,
-        frames=frames, size=128, phones=[("sil", 0.0, 0.1), ("AA", 0.1, 0.3), ("M", 0.3, 0.4)],
-    )  # fmt: skip
-    time = np.arange(frames * 1600 // 3) / 16000
-    write_clip(tmp_path, info, (0.2 * np.sin(900 * time)).astype(np.float32), Truth(**zeros))
-    clips = choose(Options(tiny_rgba_pack, tmp_path))
-    assert [clip.info.id for clip in clips] == ["one"]
-    figures = table(list(measure(tiny_rgba_pack, clips, load_pack(), picture_clips=1, every=6, backend="auto")))
+    tone = (0.2 * np.sin(900 * np.arange(frames * 1600 // 3) / 16000)).astype(np.float32)
+    for person, name in zip(people, ("Nobody", "Ada")):
+        (tmp_path / "people" / f"{name}.json").write_text(person.model_copy(update={"name": name}).to_json())
+        info = ClipInfo(
+            id=name, person=name, voice="v", sentence="s", split="test", source="test", real_voice=True,
+            frames=frames, size=256, phones=[("sil", 0.0, 0.1), ("AA", 0.1, 0.3), ("M", 0.3, 0.4)],
+        )  # fmt: skip
+        write_clip(tmp_path, info, tone, Truth(**zeros))
+    options = Options(tiny_rgba_pack, tmp_path)
+    clips = choose(options)
+    assert [clip.info.id for clip in clips] == ["Ada", "Nobody"]
+    results = list(measure(tiny_rgba_pack, clips, load_pack(), picture_clips=2, every=6, backend="auto"))
+    assert [found is not None for _, _, found in results] == [True, False]
+    figures = table(results)
+    assert figures["pictures"] == 2
+    assert 3 < figures["psnr_db"] < 30
+    assert 0 < figures["ssim"] < 0.93
+    assert figures["face_lmd"] > 0
     assert np.isfinite(figures["aperture_r"])
-    assert "psnr_db" not in figures  # nobody of the pack is in the clip
+    assert show(figures, options).row_count >= 8

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from training.data.clip import ClipInfo, Truth, write_clip
-from training.data.spoken import SpokenClip, draw_batch, draw_crop, hops_of, learn_lips, load_clip, pressed
+from training.data.spoken import CropPlan, SpokenClip, draw_batch, draw_crop, hops_of, learn_lips, load_clip, pressed
 from training.losses.talking import TalkingLoss
 from training.models.cpc import AudioEncoderConfig
 from training.models.talker import Talker, TalkerConfig, load_hearing, newest_hops, windows_at
@@ -151,7 +151,7 @@ def test_crops_keep_sound_and_truth_in_step(corpus: Path) -> None:
     rng = np.random.default_rng(5)
     found = []
     for _ in range(30):
-        crop = draw_crop(clips, lips, 48, 8, rng, quiet_share=0.0)
+        crop = draw_crop(clips, lips, CropPlan(48, 8, quiet_share=0.0), rng)
         assert crop.samples.shape == (160 * hops_of(48, 8),)
         assert crop.expression.shape == (48, 60)
         sound = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(crop.samples, 512)[::533][:48] * np.hanning(512))
@@ -166,7 +166,7 @@ def test_crops_keep_sound_and_truth_in_step(corpus: Path) -> None:
 def test_batches_repeat_from_their_seed(corpus: Path) -> None:
     clips = clips_of(corpus)
     lips = learn_lips(clips)
-    first, again = (draw_batch(clips, lips, 3, 48, 8, 0.3, (1, 2)) for _ in range(2))
+    first, again = (draw_batch(clips, lips, 3, CropPlan(48, 8, quiet_share=0.3), (1, 2)) for _ in range(2))
     for one, other in zip(first, again):
         np.testing.assert_array_equal(one.samples, other.samples)
         np.testing.assert_array_equal(one.expression, other.expression)
@@ -185,7 +185,7 @@ def test_a_small_batch_is_learned(corpus: Path, tmp_path: Path) -> None:
     config = tiny(corpus, tmp_path, 0)
     clips = clips_of(corpus)
     lips = learn_lips(clips)
-    batch = stage.collate(draw_batch(clips, lips, 3, 48, 4, 0.0, (0,)), 9, torch.device("cpu"))
+    batch = stage.collate(draw_batch(clips, lips, 3, CropPlan(48, 4, quiet_share=0.0), (0,)), 9, torch.device("cpu"))
     objective = stage.TalkerObjective(config, lips)
     optimiser = torch.optim.Adam(objective.parameters(), 3e-3)
     losses = []

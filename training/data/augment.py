@@ -142,9 +142,9 @@ CHAIN: tuple[tuple[float, Callable[[Samples, Rng], Samples]], ...] = (
 )
 
 
-def spoil(samples: Samples, rng: Rng) -> Samples:
-    """A random chain of the above; one crop in five stays clean but for its level."""
-    if rng.random() < 0.2:
+def spoil(samples: Samples, rng: Rng, clean_share: float = 0.2) -> Samples:
+    """A random chain of the above; `clean_share` of the crops stay clean but for their level."""
+    if rng.random() < clean_share:
         return gain(samples, rng)
     for chance, effect in CHAIN:
         if rng.random() < chance:

@@ -131,28 +131,31 @@ def hops_of(frames: int, lookahead_hops: int) -> int:
     return frames * 100 // FPS + lookahead_hops
 
 
-def draw_crop(
-    clips: Sequence[SpokenClip],
-    lips: Lips,
-    frames: int,
-    lookahead_hops: int,
-    rng: np.random.Generator,
-    quiet_share: float,
-) -> Crop:
-    """One crop of one or two pieces, spoiled as a whole; a piece is speech or, for `quiet_share`, no speech.
+@dataclass(frozen=True)
+class CropPlan:
+    """What crops look like: length, look-ahead, and the shares of pieces without speech and of crops left clean."""
 
-    Two pieces teach the encoder to forget the speaker before. `frames` is a multiple of 3: 3 frames are 10 hops.
-    """
+    frames: int = 96  # a multiple of 3: 3 frames are 10 hops
+    lookahead_hops: int = 8
+    quiet_share: float = 0.12
+    clean_share: float = 0.2
+
+
+def draw_crop(clips: Sequence[SpokenClip], lips: Lips, plan: CropPlan, rng: np.random.Generator) -> Crop:
+    """One crop of one or two pieces, spoiled as a whole: two teach the encoder to forget the speaker before."""
+    frames = plan.frames
     first = frames if rng.random() < 0.6 else 3 * int(rng.integers(frames // 12, frames // 4))
     sizes = [first] if first == frames else [first, frames - first]
     pieces = []
     for index, size in enumerate(sizes):
-        samples = hops_of(size, lookahead_hops if index == len(sizes) - 1 else 0) * HOP_SAMPLES
+        samples = hops_of(size, plan.lookahead_hops if index == len(sizes) - 1 else 0) * HOP_SAMPLES
         clip = clips[int(rng.integers(len(clips)))]
-        make = _quiet_piece if rng.random() < quiet_share else _speech_piece
+        make = _quiet_piece if rng.random() < plan.quiet_share else _speech_piece
         pieces.append(make(clip, lips, size, samples, rng))
     joined = [np.concatenate([piece[k] for piece in pieces]) for k in range(5)]
-    return Crop(spoil(joined[0], rng), *joined[1:], name=" + ".join(str(piece[5]) for piece in pieces))
+    return Crop(
+        spoil(joined[0], rng, plan.clean_share), *joined[1:], name=" + ".join(str(piece[5]) for piece in pieces)
+    )
 
 
 def _speech_piece(clip: SpokenClip, lips: Lips, frames: int, samples: int, rng: np.random.Generator):
@@ -182,15 +185,7 @@ def _quiet_piece(clip: SpokenClip, lips: Lips, frames: int, samples: int, rng: n
     return no_speech(samples, rng), face, mood, lips.aperture(face), nothing, f"no speech ({clip.name})"
 
 
-def draw_batch(
-    clips: Sequence[SpokenClip],
-    lips: Lips,
-    size: int,
-    frames: int,
-    lookahead_hops: int,
-    quiet_share: float,
-    seed: Iterable[int],
-) -> list[Crop]:
+def draw_batch(clips: Sequence[SpokenClip], lips: Lips, size: int, plan: CropPlan, seed: Iterable[int]) -> list[Crop]:
     """A batch that depends on nothing but its arguments."""
     rng = np.random.default_rng(list(seed))
-    return [draw_crop(clips, lips, frames, lookahead_hops, rng, quiet_share) for _ in range(size)]
+    return [draw_crop(clips, lips, plan, rng) for _ in range(size)]

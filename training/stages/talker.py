@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from training.data.clip import ClipError, Corpus
 from training.data.codec import recode
 from training.data.sound import utterance
-from training.data.spoken import Crop, Lips, SpokenClip, draw_batch, hops_of, learn_lips, load_clip, pressed
+from training.data.spoken import Crop, CropPlan, Lips, SpokenClip, draw_batch, hops_of, learn_lips, load_clip, pressed
 from training.losses.talking import TalkingLoss
 from training.metrics.lips import Spoken, lip_table
 from training.models.cpc import HOP_SAMPLES, RATE, AudioEncoder, AudioEncoderConfig
@@ -35,6 +35,7 @@ from training.rig.expressions import EXPRESSIONS
 from training.stages.run import Run, RunOptions, StageError, read_config, write_json, write_tensors
 
 FPS = 30
+JUDGED = ("aperture_r", "closure_recall", "labial_auc")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class TalkerStageConfig:
     warm_frames: int = 9
     """First frames of a crop, which have too little past to be judged by."""
     quiet_share: float = 0.12
+    clean_share: float = 0.2
+    """Share of the crops that are not spoiled."""
     coded_share: float = 0.25
     """Share of the training clips that are also heard through Opus or MP3."""
     check_minutes: float = 3.0
@@ -125,9 +128,13 @@ def judge(talker: Talker, heard: Sequence[Tensor], clips: Sequence[SpokenClip], 
 
 
 def score(table: dict[str, float]) -> float:
-    """One figure to choose by; what a set without labials cannot tell counts as chance."""
-    auc, recall = table["labial_auc"], table["closure_recall"]
-    return table["aperture_r"] + (recall if recall == recall else 0.0) + (auc if auc == auc else 0.5)
+    """One figure to keep checkpoints by."""
+    return sum(_known(table[figure]) for figure in JUDGED)
+
+
+def _known(figure: float) -> float:
+    # a set without labials, or without other consonants, has no such figure
+    return figure if figure == figure else 0.0
 
 
 class Keeper:
@@ -169,9 +176,12 @@ class Keeper:
         self.best[name] = about
 
     def choose(self) -> None:
-        """Copies the smallest look-ahead within 5% of the best validation figures to `best`."""
-        out, top = self.config.run.out, max(score(about["metrics"]["val"]) for about in self.best.values())
-        chosen = min(int(name) for name, about in self.best.items() if score(about["metrics"]["val"]) >= 0.95 * top)
+        """Copies the smallest look-ahead whose validation figures are each within 5% of the best to `best`."""
+        out = self.config.run.out
+        tables = {int(name): about["metrics"]["val"] for name, about in self.best.items()}
+        top = {figure: max(_known(table[figure]) for table in tables.values()) for figure in JUDGED}
+        within = [n for n, table in tables.items() if all(_known(table[f]) >= 0.95 * top[f] for f in JUDGED)]
+        chosen = min(within, default=max(tables, key=lambda n: score(tables[n])))
         for suffix in ("safetensors", "json"):
             part = out / f"best.{suffix}.part"
             shutil.copyfile(out / f"lookahead_{chosen}.{suffix}", part)
@@ -238,17 +248,10 @@ def main(arguments: list[str] | None = None) -> None:
     start_from(objective, config)
     run = Run(objective, config, config.run, groups={"encoder.": config.encoder_lr})
     keeper = Keeper(config, lips, sets)
+    plan = CropPlan(config.crop_frames, max(config.lookahead), config.quiet_share, config.clean_share)
     checked = time.monotonic()
     for step in run.steps():
-        crops = draw_batch(
-            train,
-            lips,
-            config.batch,
-            config.crop_frames,
-            max(config.lookahead),
-            config.quiet_share,
-            (config.run.seed, step),
-        )
+        crops = draw_batch(train, lips, config.batch, plan, (config.run.seed, step))
         batch = collate(crops, config.warm_frames, run.fabric.device)
         loss, terms = run.objective(batch)
         run.update(loss, terms, batch["samples"].numel() / RATE, lambda crops=crops: "; ".join(c.name for c in crops))
