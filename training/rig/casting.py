@@ -18,12 +18,12 @@ class _Wish(Frozen):
 
 
 COMPLEXIONS: dict[str, tuple[Colour, ...]] = {  # paint stays <= 222, or the tone curve burns it out
-    "fair": ((218, 172, 149), (214, 168, 142), (217, 174, 150)),
-    "light": ((210, 160, 131), (208, 160, 128), (205, 153, 122)),
-    "olive": ((196, 146, 110), (190, 140, 104), (200, 148, 114)),
-    "tan": ((176, 124, 90), (168, 116, 82), (181, 130, 97)),
-    "brown": ((146, 98, 70), (136, 90, 64), (152, 104, 76)),
-    "deep": ((112, 74, 55), (98, 64, 48), (104, 70, 53)),
+    "fair": ((216, 172, 151), (213, 168, 145), (215, 172, 148)),
+    "light": ((209, 162, 137), (206, 158, 132), (205, 156, 129)),
+    "olive": ((196, 150, 122), (190, 143, 114), (199, 152, 124)),
+    "tan": ((180, 132, 104), (172, 124, 97), (184, 137, 109)),
+    "brown": ((152, 108, 84), (142, 99, 77), (158, 114, 90)),
+    "deep": ((122, 84, 66), (108, 73, 58), (114, 79, 63)),
 }
 HAIR_COLOURS: dict[str, Colour] = {
     "black": (30, 24, 22), "soft black": (40, 31, 27), "dark brown": (58, 40, 30), "brown": (82, 55, 37),
@@ -110,8 +110,8 @@ def _draw_shape(rng: np.random.Generator, sex: Sex) -> tuple[float, ...]:
 def _draw_skin(rng: np.random.Generator, sex: Sex, age: int, colour: Colour, dark: bool) -> Skin:
     base = np.array(colour)
     made_up = sex == "female" and rng.random() < 0.6
-    tint = np.array([0.90, 0.60, 0.60] if sex == "female" else [0.92, 0.68, 0.67])
-    lips = np.clip(base * tint + np.array([16, 4, 6]) - made_up * np.array([6, 14, 10]), 30, 220)
+    tint = np.array([0.89, 0.65, 0.64] if sex == "female" else [0.92, 0.68, 0.67])
+    lips = np.clip(base * tint + np.array([16, 4, 6]) - made_up * np.array([10, 14, 8]), 30, 220)
     years = np.clip((age - 25) / 40, 0, 1)
     return Skin(
         colour=colour,
@@ -143,9 +143,11 @@ def _draw_hair(
     dark = complexion in ("tan", "brown", "deep")
     names = ("black", "soft black", "dark brown") if dark else tuple(HAIR_COLOURS)[:-2]
     grey = float(np.clip((age - 38) / 30 + rng.normal(0, 0.15), 0, 1)) if age > 38 else 0.0
+    if grey > 0.15:  # white among copper or blond looks pink
+        names = ("black", "soft black", "dark brown", "brown")
     colour_name = _pick(rng, names)
     if sex == "female" and rng.random() < 0.4:
-        grey = 0.0  # coloured
+        grey = 0.0  # dyed
     if grey > 0.75:
         colour_name = "white" if rng.random() < 0.4 else "grey"
     drawn = kind or _draw_kind(rng, sex, complexion, age)
@@ -192,7 +194,7 @@ def _draw_beard(rng: np.random.Generator, sex: Sex, age: int, hair: Hair) -> Bea
     if sex == "female":
         return Beard(colour=hair.colour)
     amount = float(rng.choice([0.0, 0.0, 0.2, 0.35, 0.6, 0.85]))
-    shape = "stubble" if amount < 0.3 else _pick(rng, ("full", "full", "goatee", "moustache"))
+    shape = "stubble" if amount < 0.3 else _pick(rng, ("full", "full", "full", "full", "goatee", "moustache"))
     whiter = np.array(hair.colour) + (np.array([150, 147, 143]) - np.array(hair.colour)) * min(1, hair.grey * 1.2)
     return Beard(amount=amount, shape=shape, colour=_near(rng, tuple(whiter), 3))
 
@@ -248,3 +250,13 @@ def _most_different(rng: np.random.Generator, seed: int, wish: _Wish, others: li
 def draw_person(seed: int) -> Person:
     """The person of a seed."""
     return _draw(np.random.default_rng([seed, 71]), seed, _Wish())
+
+
+def cast_styles() -> list[Person]:
+    """One person of every kind of hair, for measuring."""
+    kinds = ("long", "bob", "bun", "curly", "short", "quiff", "crop", "back", "bald")
+    females = ("long", "bob", "bun", "curly")
+    return [
+        _draw(np.random.default_rng([i, 71]), i, _Wish(kind=kind, sex="female" if kind in females else "male"))
+        for i, kind in enumerate(kinds)
+    ]

@@ -100,8 +100,8 @@ def light_visibility(shadow, m, p, bias):
     fx = ((m[0, 0] * p[0] + m[0, 1] * p[1] + m[0, 2] * p[2] + m[0, 3]) * 0.5 + 0.5) * size - 0.5
     fy = ((m[1, 0] * p[0] + m[1, 1] * p[1] + m[1, 2] * p[2] + m[1, 3]) * 0.5 + 0.5) * size - 0.5
     z = m[2, 0] * p[0] + m[2, 1] * p[1] + m[2, 2] * p[2] + m[2, 3] - bias
-    ix = int(math.floor(fx))
-    iy = int(math.floor(fy))
+    ix = math.floor(fx)
+    iy = math.floor(fy)
     if ix < 2 or iy < 2 or ix > size - 4 or iy > size - 4:
         return 1.0
     tx = fx - ix

@@ -91,11 +91,27 @@ def _read(where: Path) -> HeadPack:
     return _arrange(data)
 
 
-PACK_ARRAYS = (
-    "vertices identity_basis expression_basis expression_names landmarks68 neck_weight neck_pivot ao source_vertex "
-    "corner_vertex corner_uv corner_material corner_eye_dir triangles triangle_material eye_vertex_left "
-    "eye_vertex_right posmap_face posmap_back"
-).split()
+PACK_ARRAYS = [
+    "vertices",
+    "identity_basis",
+    "expression_basis",
+    "expression_names",
+    "landmarks68",
+    "neck_weight",
+    "neck_pivot",
+    "ao",
+    "source_vertex",
+    "corner_vertex",
+    "corner_uv",
+    "corner_material",
+    "corner_eye_dir",
+    "triangles",
+    "triangle_material",
+    "eye_vertex_left",
+    "eye_vertex_right",
+    "posmap_face",
+    "posmap_back",
+]
 
 
 def _arrange(data: dict[str, NDArray[np.generic]]) -> HeadPack:

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-SMALLEST = 8  # pixels of the coarsest level
+SMALLEST = 1  # pixels of the coarsest level
 
 
 @njit(cache=True, fastmath=True)
@@ -42,12 +42,8 @@ def _to_bytes(premultiplied, out):
             out[y, x, 3] = np.uint8(alpha * np.float32(255.0) + np.float32(0.5))
 
 
-def straight_alpha(premultiplied: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """[S, S, 4] premultiplied 0..255 with alpha 0..1 (overwritten) -> uint8 RGBA with straight alpha.
-
-    Empty pixels take the colour of their surroundings, so that scaling or compressing the picture later pulls no
-    dark fringe into the edge.
-    """
+def fill_empty(premultiplied: NDArray[np.float32]) -> None:
+    """Gives the empty pixels of [S, S, 4] the colour of their surroundings, in place, with a trace of alpha."""
     levels = [premultiplied]
     while min(levels[-1].shape[:2]) > SMALLEST and levels[-1].shape[0] % 2 == 0 and levels[-1].shape[1] % 2 == 0:
         h, w = levels[-1].shape[:2]
@@ -55,6 +51,15 @@ def straight_alpha(premultiplied: NDArray[np.float32]) -> NDArray[np.uint8]:
         _halve(levels[-2], levels[-1])
     for fine, coarse in zip(levels[-2::-1], levels[:0:-1]):
         _fill(fine, coarse)
+
+
+def straight_alpha(premultiplied: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """[S, S, 4] premultiplied 0..255 with alpha 0..1 (overwritten) -> uint8 RGBA with straight alpha.
+
+    Empty pixels take the colour of their surroundings, so that scaling or compressing the picture later pulls no
+    dark fringe into the edge.
+    """
+    fill_empty(premultiplied)
     out = np.empty(premultiplied.shape, np.uint8)
     _to_bytes(premultiplied, out)
     return out

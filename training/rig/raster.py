@@ -22,10 +22,10 @@ OVERLAP_PX = 2e-3  # without it neighbouring triangles leave pinholes
 def setup(x0, y0, x1, y1, x2, y2, width, height):
     """Area, bounds (x first, x last, y first, y last) and barycentrics w_i(x, y) = A_i x + B_i y + C_i. Needs float64."""
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-    ix0 = max(int(math.ceil(min(x0, min(x1, x2)) - 0.5)), 0)
-    ix1 = min(int(math.floor(max(x0, max(x1, x2)) - 0.5)), width - 1)
-    iy0 = max(int(math.ceil(min(y0, min(y1, y2)) - 0.5)), 0)
-    iy1 = min(int(math.floor(max(y0, max(y1, y2)) - 0.5)), height - 1)
+    ix0 = max(math.ceil(min(x0, min(x1, x2)) - 0.5), 0)
+    ix1 = min(math.floor(max(x0, max(x1, x2)) - 0.5), width - 1)
+    iy0 = max(math.ceil(min(y0, min(y1, y2)) - 0.5), 0)
+    iy1 = min(math.floor(max(y0, max(y1, y2)) - 0.5), height - 1)
     inv = 1.0 / area if area != 0 else 0.0
     return (
         area, (ix0, ix1, iy0, iy1),
@@ -56,7 +56,7 @@ def row_span(e0, e1, y, ix0, ix1):
     lo, hi = clip_span(-e0[0] - e1[0], 1.0 - k0 - k1, lo, hi)
     if hi < lo:
         return 0, -1, k0, k1
-    return int(math.ceil(lo - 0.5)), int(math.floor(hi - 0.5)), k0, k1
+    return math.ceil(lo - 0.5), math.floor(hi - 0.5), k0, k1
 
 
 @njit(cache=True, fastmath=True)
@@ -107,7 +107,7 @@ def number_lanes(seeds, lanes):
 def hair_lane(across, lanes):
     """Which hair of the ribbon, and the place across it 0..1."""
     q = (across * 0.5 + 0.5) * lanes
-    lane = min(max(int(math.floor(q)), 0), lanes - 1)
+    lane = min(max(math.floor(q), 0), lanes - 1)
     return lane, q - lane
 
 

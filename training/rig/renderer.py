@@ -113,6 +113,10 @@ class Renderer:
         order = np.argsort(-front[lock[hair.triangles[:, 0]]], kind="stable")
         self._triangles[self._first_hair :] = triangles[order]
 
+    @property
+    def triangle_count(self) -> int:
+        return len(self._triangles)
+
     def render(
         self,
         expression: ArrayLike,
