@@ -35,6 +35,8 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
+            # Pinned, all graphs with one thread would share the first core.
+            "ENABLE_CPU_PINNING": False,
         }
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
