@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,16 +41,16 @@ def write_film(
     sound: np.ndarray | None = None,
     sound_rate: int = 48_000,
     sound_late_s: float = 0.0,
-    options: dict[str, str] | None = None,
+    codec: str = "libx264",
 ) -> Path:
     """Muxes pictures at their times (s) and `sound` [channels, samples]; the container follows the suffix."""
     height, width = pictures[0].shape[:2]
     with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as container:
-        video = container.add_stream(
-            "libx264", rate=30, options={"crf": "20", "preset": "ultrafast", **(options or {})}
-        )
+        options = {"crf": "20", "preset": "ultrafast"} if codec == "libx264" else {"qscale": "3"}
+        video = container.add_stream(codec, rate=30, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        video.codec_context.time_base = video.time_base = TICK
+        if codec == "libx264":
+            video.codec_context.time_base = video.time_base = TICK
         if sound is not None:
             layout = "stereo" if len(sound) == 2 else "mono"
             voice = container.add_stream("aac", rate=sound_rate, layout=layout)
@@ -62,10 +63,20 @@ def write_film(
             container.mux(voice.encode(None))
         for picture, time_s in zip(pictures, times):
             shot = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            shot.pts, shot.time_base = round(time_s * 30_000), TICK
+            ticks = TICK if codec == "libx264" else Fraction(1, 30)
+            shot.pts, shot.time_base = round(time_s / ticks), ticks
             container.mux(video.encode(shot))
         container.mux(video.encode(None))
     return path
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> None:
+    """[samples] float32 -> 16 bit mono."""
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
 class DiscLandmarker:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from films import DISC_CM, DiscLandmarker, disc_picture, tone, write_film
+from films import DISC_CM, DiscLandmarker, disc_picture, tone, write_film, write_wav
 
 from training.data import prepare as command
 from training.data.clip import FPS, RATE, Corpus
@@ -217,6 +217,44 @@ def test_scene_cut_makes_two_clips(tmp_path):
     assert prepare(source, out) == 0
     assert Corpus(out).ids() == ["cut-s0", "cut-s1"]
     assert [n.from_s for n in read_outcome(out, "cut").notes] == [0.0, 1.2]
+
+
+def test_crema_d_tree(tmp_path):
+    """The published layout end to end: Flash video, sound in a file of its own, label and level from the name."""
+    source, out = tmp_path / "CREMA-D", tmp_path / "out"
+    (source / "VideoFlash").mkdir(parents=True)
+    (source / "AudioWAV").mkdir()
+    times = np.arange(40) / 30
+    picture = disc_picture(320, 240, [(160, 110, 48)])
+    write_film(source / "VideoFlash/1001_XYZ_HAP_HI.flv", [picture] * 40, times, codec="flv")
+    write_wav(source / "AudioWAV/1001_XYZ_HAP_HI.wav", tone(40 / 30, RATE, 1)[0])
+    assert prepare(source, out) == 0
+    (clip,) = Corpus(out)
+    assert (clip.info.id, clip.info.person, clip.info.source) == (
+        "crema-1001_XYZ_HAP_HI", "crema-1001", "crema-d: 1001_XYZ_HAP_HI.flv",
+    )  # fmt: skip
+    assert (clip.truth().emotion[:, 3] == 1).all()
+    assert clip.truth().emotion.sum() == clip.info.frames
+    heard, said = clip.audio(), tone(40 / 30, RATE, 1)[0]
+    assert np.corrcoef(heard, said[: len(heard)])[0, 1] > 0.999  # starts with the first picture
+
+
+def test_hdtf_stretch_of_a_long_video(tmp_path):
+    """Only the stretch in the list is used, pictures and sound on the same clock."""
+    source, out = tmp_path / "HDTF", tmp_path / "out"
+    (source / "HDTF_dataset").mkdir(parents=True)
+    (source / "HDTF_dataset/RD_annotion_time.txt").write_text("Radio3.mp4 00:02-00:03\n")
+    times = np.arange(100) / 25
+    picture, other = disc_picture(320, 240, [(160, 110, 48)]), disc_picture(320, 240, [])
+    sweep = 0.3 * np.sin(2 * np.pi * np.cumsum(np.linspace(200, 1200, 4 * 48_000)) / 48_000)[None].astype(np.float32)
+    write_film(source / "Radio3.mp4", [other] * 50 + [picture] * 50, times, sweep)
+    assert prepare(source, out) == 0
+    (clip,) = Corpus(out)
+    assert (clip.info.id, clip.info.person) == ("hdtf-RD-Radio3-0", "hdtf-Radio")
+    assert abs(clip.info.frames / FPS - 1) < 0.1
+    assert read_outcome(out, clip.info.id).notes[0].from_s == 2.0
+    spectrum = np.abs(np.fft.rfft(clip.audio()[:1600] * np.hanning(1600)))
+    assert abs(spectrum.argmax() * 10 - 712) < 20  # the sweep's pitch at 2.05 s
 
 
 def test_long_scene_becomes_parts_that_join(tmp_path):

@@ -111,7 +111,7 @@ def _ingest(recording: Recording, info: VideoInfo, root: Path, settings: Setting
     track = follow(pictures(recording.video, recording.start_s, recording.end_s), landmarker)
     if not len(track.times):
         raise Unusable("no picture can be decoded")
-    reached, length = track.times[-1] - track.times[0], min(info.duration_s, recording.end_s - recording.start_s)
+    reached, length = track.times[-1] - track.times[0], min(info.duration_s, recording.end_s) - recording.start_s
     if reached < CUT_SHORT * length - 0.5:
         raise Unusable(f"cut short: {reached:.1f} of {length:.1f} s can be read; copy the file again")
     found, reasons = stretches(track, settings.least_s)

@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
 import av
 import cv2
@@ -75,7 +76,9 @@ FILMS = (
 )  # fmt: skip
 
 
-def main(out: Path, seconds: float = 10.0, films: int = len(FILMS), jobs: int = 1) -> int:
+def main(
+    out: Annotated[Path, tyro.conf.Positional], seconds: float = 10.0, films: int = len(FILMS), jobs: int = 1
+) -> int:
     """Makes the films below OUT/films, prepares them into OUT/corpus, prints the figures; 1 when one misses its mark.
 
     Args:

@@ -67,7 +67,7 @@ def probe(path: Path) -> VideoInfo:
 
 
 def pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Iterator[tuple[float, np.ndarray]]:
-    """(container time s, [h, w, 3] uint8 RGB upright), in order of time, from the key frame before `start_s` on.
+    """(container time s, [h, w, 3] uint8 RGB upright), in order of time, from `start_s` to `end_s`.
 
     Raises VideoError when more than one packet in fifty is damaged.
     """
@@ -85,6 +85,8 @@ def pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf")) -> I
             if time_s > end_s:
                 return
             last = time_s
+            if time_s < start_s - 1e-6:  # decoded on the way from the key frame
+                continue
             yield time_s, _upright(frame, stream.codec_context.sample_aspect_ratio)
 
 
