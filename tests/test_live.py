@@ -112,6 +112,19 @@ def test_fewer_frames_a_second_are_drawn_only_as_often(make: Make, fps: int) -> 
     assert live.session.ledger.dropped == 0
 
 
+@pytest.mark.parametrize("ppm", [-200.0, 200.0])
+def test_a_microphone_clock_that_is_off_is_followed_by_the_camera(make: Make, ppm: float) -> None:
+    source = FileMicrophone("skewed", speech_like(3.0), RATE, ppm=ppm)
+    live = make(Wish("device"), doors=SoundDoors(microphone=lambda name, latency: source))
+    live.run(2.0)
+    ledger = live.session.ledger
+    before = ledger.late, ledger.dropped, ledger.silence_filled_s, ledger.backlog_dropped_s
+    live.run(6.0)
+    assert (ledger.late, ledger.dropped, ledger.silence_filled_s, ledger.backlog_dropped_s) == before
+    index = np.array([index for index, at_s in zip(live.sent.index, live.sent.at_s) if at_s > 2.0])
+    assert np.array_equal(np.diff(index), np.ones(len(index) - 1))
+
+
 def test_without_a_microphone_the_face_idles_at_full_rate(make: Make) -> None:
     live = make(Wish("off"))
     live.run(5.0)

@@ -10,11 +10,13 @@ See docs/testbeds.md.
 """
 
 import argparse
+import io
 import json
+import select
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +29,19 @@ BITS = 16
 COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128))
 
 
-def numbered(number: int, width: int, height: int) -> np.ndarray:
-    """RGB [h, w, 3] uint8 that says its number."""
-    side = width // BITS
+def ground(width: int, height: int) -> np.ndarray:
+    """What all frames share: RGB [h, w, 3] uint8, grey with four colours along the bottom."""
     picture = np.full((height, width, 3), 70, np.uint8)
-    for bit in range(BITS):
-        picture[:side, bit * side : (bit + 1) * side] = 255 if number >> bit & 1 else 0
     for place, colour in enumerate(COLOURS):
         picture[-height // 4 :, place * width // 4 : (place + 1) * width // 4] = colour
     return picture
+
+
+def write_number(picture: np.ndarray, number: int) -> None:
+    """Puts the number's squares along the top, in place."""
+    side = picture.shape[1] // BITS
+    for bit in range(BITS):
+        picture[:side, bit * side : (bit + 1) * side] = 255 if number >> bit & 1 else 0
 
 
 def read_number(luma: np.ndarray) -> int | None:
@@ -63,80 +69,83 @@ def colour_error(frame: np.ndarray, width: int, height: int) -> float:
     return worst
 
 
-class Reader(threading.Thread):
-    """ffmpeg as the client: numbers, times and colours of what arrives."""
-
-    def __init__(self, path: str, width: int, height: int) -> None:
-        super().__init__(daemon=True)
-        self.width, self.height = width, height
-        self.numbers: list[int] = []
-        self.at_s: list[float] = []
-        self.unclear = 0
-        self.worst_colour = 0.0
-        self.seen = threading.Event()
-        words = ["ffmpeg", "-loglevel", "error", "-f", "v4l2", "-i", path, "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE)
-
-    def run(self) -> None:
-        size = self.width * self.height * 3 // 2
-        assert self.process.stdout is not None
-        while len(data := self.process.stdout.read(size)) == size:
-            frame = np.frombuffer(data, np.uint8)
-            number = read_number(frame[: self.width * self.height].reshape(self.height, self.width))
-            self.unclear += number is None
-            if number == 0:
-                self.seen.set()
-            elif number is not None:
-                self.numbers.append(number)
-                self.at_s.append(time.perf_counter())
-                if len(self.numbers) % 30 == 1:
-                    self.worst_colour = max(self.worst_colour, colour_error(frame, self.width, self.height))
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.join(5)
-
-
-def session(device: str, width: int, height: int, fps: int, frames: int) -> dict[str, object]:
-    """Sends `frames` numbered frames on a steady grid to one reader."""
+def produce(device: str, width: int, height: int, fps: int, frames: int) -> None:
+    """The sending half, a process of its own: number 0 until stdin ends, then 1, 2, 3 ..., then 0 for a second."""
     found = find_camera(device)
     camera = VirtualCamera(found, width, height, fps)
-    camera.send(numbered(0, width, height))  # a client sees the camera only once a frame has been written
-    reader = Reader(found.path, width, height)
-    reader.start()
+    picture = ground(width, height)
     began_s, tick = time.perf_counter(), 0
 
     def send(number: int) -> None:
         nonlocal tick
-        camera.send(numbered(number, width, height))
+        write_number(picture, number)
+        camera.send(picture)
         tick += 1
         time.sleep(max(0.0, began_s + tick / fps - time.perf_counter()))
 
-    while not reader.seen.is_set() and tick < 60 * fps:
+    send(0)  # a client sees the camera only once a frame has been written
+    print(found.path, flush=True)
+    while not select.select([sys.stdin], [], [], 0)[0]:
         send(0)
-    sent_from_s = time.perf_counter()
+    began_s, tick = time.perf_counter(), 0
     for number in range(1, frames + 1):
         send(number)
-    sent_fps = frames / (time.perf_counter() - sent_from_s)
+    spent_s = time.perf_counter() - began_s
     for _ in range(fps):
         send(0)
-    reader.stop()
     camera.close()
-    numbers = reader.numbers
-    spent_s = reader.at_s[-1] - reader.at_s[0] if len(numbers) > 1 else 0.0
-    return {
-        "camera": str(found),
-        "sent": frames,
-        "sent_fps": round(sent_fps, 2),
+    print(json.dumps({"camera": str(found), "sent": frames, "sent_fps": round(frames / spent_s, 2)}), flush=True)
+
+
+def session(device: str, width: int, height: int, fps: int, frames: int) -> dict[str, object]:
+    """One producer, one reader; what arrived beside what was sent."""
+    words = [sys.executable, __file__, "--produce", "--device", device, "--size", f"{width}x{height}"]
+    words += ["--fps", str(fps), "--frames", str(frames)]
+    producer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert producer.stdin is not None
+    assert producer.stdout is not None
+    path = producer.stdout.readline().strip()
+    if not path:
+        return {"ok": False, "reason": "the producer did not open the camera"}
+    words = ["ffmpeg", "-loglevel", "error", "-f", "v4l2", "-i", path, "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"]
+    client = subprocess.Popen(words, stdout=subprocess.PIPE, bufsize=0)
+    numbers, at_s, unclear, worst = [], [], 0, 0.0
+    for frame in whole_frames(client, width * height * 3 // 2):
+        number = read_number(frame[: width * height].reshape(height, width))
+        unclear += number is None
+        if number == 0 and numbers:
+            break
+        if number == 0:
+            producer.stdin.close()  # the reader sees: go
+        elif number is not None:
+            numbers.append(number)
+            at_s.append(time.perf_counter())
+            if len(numbers) == 1:
+                worst = colour_error(frame, width, height)
+    client.kill()
+    client.wait()
+    sent = json.loads(producer.stdout.read() or "{}")
+    producer.wait()
+    spent_s = at_s[-1] - at_s[0] if len(numbers) > 1 else 0.0
+    missing, in_order = frames - len(set(numbers)), numbers == sorted(numbers)
+    return sent | {
         "received": len(numbers),
-        "missing": frames - len(set(numbers)),
-        "in_order": numbers == sorted(numbers),
+        "missing": missing,
+        "duplicates": len(numbers) - len(set(numbers)),
+        "in_order": in_order,
         "received_fps": round((len(numbers) - 1) / spent_s, 2) if spent_s else 0.0,
-        "unclear": reader.unclear,
-        "colour_error": round(reader.worst_colour, 1),
-        "ok": numbers == sorted(numbers) and frames - len(set(numbers)) <= 0.05 * frames and reader.worst_colour <= 12,
+        "unclear": unclear,
+        "colour_error": round(worst, 1),
+        "ok": in_order and missing <= 0.05 * frames and worst <= 12 and not unclear,
     }
+
+
+def whole_frames(client: "subprocess.Popen[bytes]", size: int) -> Iterator[np.ndarray]:
+    """I420 frames from the client's output until it ends."""
+    assert client.stdout is not None
+    stream = io.BufferedReader(client.stdout, size)  # type: ignore[type-var]
+    while len(data := stream.read(size)) == size:
+        yield np.frombuffer(data, np.uint8)
 
 
 def main() -> int:
@@ -146,8 +155,12 @@ def main() -> int:
     words.add_argument("--size", default="640x480")
     words.add_argument("--fps", type=int, default=30)
     words.add_argument("--frames", type=int, default=300)
+    words.add_argument("--produce", action="store_true", help="only the sending half")
     asked = words.parse_args()
     width, height = map(int, asked.size.split("x"))
+    if asked.produce:
+        produce(asked.device, width, height, asked.fps, asked.frames)
+        return 0
     results = [session(asked.device, width, height, asked.fps, asked.frames) for _ in range(2)]
     print(json.dumps(results))
     return 0 if all(result["ok"] for result in results) else 1
