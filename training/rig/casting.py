@@ -31,7 +31,7 @@ HAIR_COLOURS: dict[str, Colour] = {
     "auburn": (112, 52, 32), "copper": (140, 68, 36), "grey": (124, 119, 115), "white": (186, 183, 179),
 }  # fmt: skip
 IRISES: tuple[Colour, ...] = (
-    (58, 36, 24), (84, 54, 32), (104, 76, 44), (96, 116, 92), (86, 118, 138), (110, 134, 150), (74, 92, 70),
+    (58, 36, 24), (74, 50, 34), (104, 76, 44), (96, 116, 92), (86, 118, 138), (110, 134, 150), (74, 92, 70),
 )  # fmt: skip
 CLOTHS: tuple[Colour, ...] = (
     (60, 80, 112), (38, 42, 52), (204, 210, 218), (140, 58, 54), (66, 98, 80), (176, 152, 118), (108, 84, 122),
@@ -103,7 +103,7 @@ def _draw_shape(rng: np.random.Generator, sex: Sex) -> tuple[float, ...]:
     """Identity coefficients: the first one runs from large and masculine to small and feminine."""
     shape = rng.standard_normal(100) * 0.6
     shape[40:] *= 0.5
-    shape[0] = (1.05 if sex == "female" else -0.75) + rng.normal(0, 0.3)
+    shape[0] = (1.2 if sex == "female" else -0.7) + rng.normal(0, 0.3)
     return tuple(round(float(c), 3) for c in np.clip(shape, -1.5, 1.5))
 
 
