@@ -74,12 +74,14 @@ def random_conditions(rng: np.random.Generator, n: int) -> Conditions:
     return Conditions(*(a.astype(np.float32) for a in (expression, pose, shift, gaze, blink)))
 
 
-def clip_conditions(corpus: Path, person: str | None, rng: np.random.Generator, n: int) -> Conditions | None:
-    """n frames drawn from the truth of a corpus' training clips (all voices where no clip is of the person)."""
+def clip_conditions(
+    corpus: Path, person: str | None, rng: np.random.Generator, n: int, split: str = "train"
+) -> Conditions | None:
+    """n frames from the truth of a corpus' clips of a split (of all people where no clip is of the person)."""
     clips = []
     for folder in sorted((corpus / "clips").iterdir()):
         about = json.loads((folder / "clip.json").read_text())
-        if about["split"] == "train":
+        if about["split"] == split:
             clips.append((folder, about["person"]))
     clips = [c for c in clips if c[1] == person] or clips
     if not clips:

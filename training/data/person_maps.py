@@ -47,6 +47,10 @@ class Rig(Protocol):
 
     def trace(self, cells: int) -> Trace: ...
 
+    def pupils(self) -> Array:
+        """[2, 3] px: x, y of each pupil in the frontal still, the picture's left one first, and its way per radian."""
+        ...
+
     def displacement(self, cells: int) -> Array:
         """[60, n, n, 3] cm: how each expression moves what each cell of the last picture shows."""
         ...
@@ -151,6 +155,7 @@ def person_maps(rig: Rig, face_box: tuple[int, int, int, int], rank: int) -> tup
         "motion": motion,
         "motion_mix": mix,
         "tone": tone.reshape(1, 3, 1, 1),
+        "pupils": rig.pupils()[None],
     }
     return stills, {name: np.ascontiguousarray(m, np.float32) for name, m in maps.items()}
 
@@ -198,6 +203,15 @@ class PersonRig(Renderer):
         weight = self._spread(np.repeat(self._weights[:, None], 3, 1))[..., 0]
         material = np.where(self._cell_id < 0, -1, self._materials[self._cell_id])
         return Trace(self._spread(self._rest), self._spread(self._moved), weight, material.astype(np.int32))
+
+    def pupils(self) -> Array:
+        out = []
+        for ids, centre in zip(self.pack.eyes, self.face.eye_centres):
+            radius = np.ptp(self.face.base[ids][:, 0]) / 2
+            ahead, _ = project(centre + np.array([0, 0, radius]), self.view_projection)
+            aside, _ = project(centre + radius * np.array([np.sin(0.2), 0, np.cos(0.2)]), self.view_projection)
+            out.append([*ahead, (aside[0] - ahead[0]) / np.sin(0.2)])
+        return np.array(sorted(out), np.float32)
 
     def displacement(self, cells: int) -> Array:
         self._look(cells)

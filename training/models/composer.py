@@ -23,7 +23,7 @@ from training.models.talker import load_hearing
 from training.models.turner import PLACES, Turner
 from training.rig.expressions import GAZE_TO_LIDS, INDEX
 
-PERSON_MAPS = ("surface", "looks", "solid_stills", "normals", "motion", "motion_mix", "tone")  # from the rig, fixed
+PERSON_MAPS = ("surface", "looks", "solid_stills", "normals", "motion", "motion_mix", "tone", "pupils")  # from the rig, fixed
 PERSON_LEARNT = ("embedding", "place", "place_eyes", "place_mouth", "place_stills")
 PERSON_TENSORS = PERSON_MAPS + PERSON_LEARNT
 
@@ -149,6 +149,7 @@ class Composer(nn.Module):
             "motion": (config.rank, 3 * (box.h // CELL) * (box.w // CELL)),
             "motion_mix": (60, config.rank),
             "tone": (1, 3, 1, 1),
+            "pupils": (1, 2, 3),
         }
         for name, shape in shapes.items():
             self.register_buffer("maps_" + name, torch.zeros(people, *shape))

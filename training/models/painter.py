@@ -19,6 +19,14 @@ WIDE, FINE, HALF, FULL = 64, 40, 32, 16  # channels at 1/8, 1/4, 1/2 and full re
 FLOW_PX = 4.0  # pixels per unit of the learned correction
 
 
+def eye_cells(box: Box, eyes: Box) -> Tensor:
+    """Pixels of the still in the middles of the half-size cells of the eyes' patch (in the box), [1, 2, h / 2, w / 2]."""
+    x = box.x + eyes.x + torch.arange(eyes.w // 2) * 2 + 0.5
+    y = box.y + eyes.y + torch.arange(eyes.h // 2) * 2 + 0.5
+    down, right = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([right, down]).unsqueeze(0)
+
+
 class FaceMotion(nn.Module):
     """The person's blend shapes as displacement maps over the face box: expression -> where each cell looks.
 
@@ -75,7 +83,8 @@ class Painter(nn.Module):
         self.blocks = nn.ModuleList(FilmBlock(FINE, 5) for _ in range(2))
         self.head = nn.Conv2d(FINE, 6, 3, padding=1)
         self.up2 = nn.ModuleDict({name: Up(FINE, HALF) for name in self.patches})
-        self.join2 = nn.ModuleDict({name: nn.Conv2d(HALF + places, HALF, 1) for name in self.patches})
+        extra = {"eyes": 3, "mouth": 0}
+        self.join2 = nn.ModuleDict({n: nn.Conv2d(HALF + places + extra[n], HALF, 1) for n in self.patches})
         self.block2 = nn.ModuleDict({name: FilmBlock(HALF, 5) for name in self.patches})
         self.up1 = nn.ModuleDict({name: Up(HALF, FULL) for name in self.patches})
         self.out = nn.ModuleDict({name: nn.Conv2d(FULL, 4, 3, padding=1) for name in self.patches})
@@ -83,6 +92,7 @@ class Painter(nn.Module):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
         self.register_buffer("rim", feather(self.box.h, self.box.w, 12), persistent=False)
+        self.register_buffer("eye_cells", eye_cells(self.box, eyes), persistent=False)
         for name, patch in self.patches.items():
             self.register_buffer("rim_" + name, feather(patch.h, patch.w, 8), persistent=False)
 
@@ -100,8 +110,9 @@ class Painter(nn.Module):
         head = self.head(x)
         flow = flow + head[:, :2] * (FLOW_PX * self.motion.rim)
         paint = F.interpolate(head[:, 2:], scale_factor=CELL, mode="bilinear", align_corners=False)
+        known = {"eyes": [self._irises(gaze, person["pupils"])], "mouth": []}
         for name, patch in self.patches.items():
-            paint = paint + self._patch(name, patch, x, film, person["place_" + name])
+            paint = paint + self._patch(name, patch, x, film, [person["place_" + name], *known[name]])
         mask = torch.sigmoid(paint[:, 3:] - 3) * self.rim * self._solid(flow, person["solid"])
         return torch.cat([torch.sigmoid(paint[:, :3] + person["tone"]), mask], 1), flow, moved
 
@@ -111,12 +122,23 @@ class Painter(nn.Module):
         there = sample(solid.expand(len(flow), -1, -1, -1), at, self.motion.rows)
         return F.interpolate(solid * there, scale_factor=CELL, mode="bilinear", align_corners=False)
 
-    def _patch(self, name: str, patch: Box, x: Tensor, film: Iterator[Tensor], place: Tensor) -> Tensor:
+    def _irises(self, gaze: Tensor, pupils: Tensor) -> Tensor:
+        """Where each half-size cell of the eyes' patch lies from the pupil of its eye, [B, 3, h, w]: x, y, distance.
+
+        pupils [1, 2, 3]: place of each pupil in the still, looking ahead, and what a radian moves it, px.
+        """
+        aim = torch.cat([gaze[:, :1].sin(), -gaze[:, 1:].sin()], 1).unsqueeze(1)
+        at = (pupils[:, :, :2] + pupils[:, :, 2:] * aim).unsqueeze(3).unsqueeze(4)  # [B, 2 eyes, 2, 1, 1]
+        at = torch.where(self.eye_cells[:, :1] < self.box.x + self.box.w / 2, at[:, 0], at[:, 1])
+        away = ((self.eye_cells - at) / 8).clamp(-3, 3)
+        return torch.cat([away, (away.square().sum(1, keepdim=True) + 1e-4).sqrt()], 1)
+
+    def _patch(self, name: str, patch: Box, x: Tensor, film: Iterator[Tensor], known: list[Tensor]) -> Tensor:
         """Eyes or mouth, drawn from the cells under the patch and set into the box with a soft rim."""
         top, left = patch.y // CELL, patch.x // CELL
         x = x[:, :, top : top + patch.h // CELL, left : left + patch.w // CELL]
         x = self.up2[name](x, film)
-        x = self.join2[name](torch.cat([x, place.expand(len(x), -1, -1, -1)], 1))
+        x = self.join2[name](torch.cat([x, *(k.expand(len(x), -1, -1, -1) for k in known)], 1))
         x = self.up1[name](self.block2[name](x, film), film)
         x = self.out[name](x) * getattr(self, "rim_" + name)
         right, bottom = self.box.w - patch.x - patch.w, self.box.h - patch.y - patch.h

@@ -118,9 +118,9 @@ class FaceObjective(nn.Module):
         self.composer = composer
         box = composer.box
         focus = torch.ones(1, 1, box.h, box.w)
-        for patch in (composer.config.eyes_box, composer.config.mouth_box):
-            inner = Box(*patch).within(box)
-            focus[:, :, inner.y : inner.y + inner.h, inner.x : inner.x + inner.w] += 3 * feather(inner.h, inner.w, 12)
+        for patch, gain in ((composer.config.eyes_box, 6), (composer.config.mouth_box, 3)):
+            p = Box(*patch).within(box)
+            focus[:, :, p.y : p.y + p.h, p.x : p.x + p.w] += gain * feather(p.h, p.w, 12)
         self.register_buffer("focus", focus, persistent=False)
         size, n = composer.config.size, composer.config.grid
         self.register_buffer("middles", (middles(n, n).view(1, 1, 2, n, n) + 1) * size / 2 - 0.5, persistent=False)
