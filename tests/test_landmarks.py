@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import face, landmarks
+from training.data import expression, face, landmarks
 from training.data.landmarks import LandmarkError, MediapipeLandmarker, find_python
 
 
@@ -81,6 +81,31 @@ def test_blink_goes_from_open_to_shut():
     assert blink[:40].max() < 0.1
     assert blink[-1] > 0.9
     assert (np.diff(blink[40:]) >= 0).all()
+
+
+def test_expression_of_the_average_face_is_the_mean():
+    known = expression.fit()
+    face_of_mean = np.zeros((4, 68, 3), np.float32)
+    face_of_mean[:, expression.USED, :2] = (known["rest"] + known["shown"]).reshape(-1, 2)
+    np.testing.assert_allclose(expression.read(face_of_mean), np.tile(known["mean"], (4, 1)), atol=1e-4)
+
+
+def test_mouth_shapes_are_read_from_landmarks(renderer):
+    """Another person's true landmarks, with a pixel of noise, give back jaw and lips."""
+    from training.data.learn_expression import _frontal
+    from training.rig.expressions import INDEX, VISEME_WEIGHTS
+    from training.rig.landmarks import LandmarkModel
+
+    model = LandmarkModel(renderer.pack, renderer.person)
+    rng = np.random.default_rng(0)
+    true = VISEME_WEIGHTS[rng.integers(len(VISEME_WEIGHTS), size=200)] * rng.uniform(0.5, 1, (200, 1)).astype(
+        np.float32
+    )
+    upright = _frontal(model, true, renderer.pack)
+    found = expression.read(upright + rng.normal(0, 0.08, upright.shape))
+    for name, least in (("jawOpen", 0.8), ("mouthPucker", 0.7), ("mouthLowerDown_L", 0.6)):
+        assert np.corrcoef(true[:, INDEX[name]], found[:, INDEX[name]])[0, 1] > least, name
+    assert np.corrcoef(model.aperture(true), model.aperture(found))[0, 1] > 0.9
 
 
 def test_without_an_environment_the_remedy_is_named(monkeypatch, tmp_path, capsys):

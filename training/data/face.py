@@ -38,6 +38,7 @@ class Faces:
     opening: np.ndarray  # [n] lid opening over the eye's width
     aperture: np.ndarray  # [n] inner lips' gap over the outer eye corners' distance, as at pose zero
     width: np.ndarray  # [n] mouth width over the same distance
+    upright: np.ndarray  # [n, 68, 3] float32 the landmarks turned back to pose zero, cm about the neck's pivot, y up
 
 
 @cache
@@ -69,6 +70,7 @@ def read(mesh: np.ndarray, known: dict[str, np.ndarray] | None = None) -> Faces:
         opening=opening(eyes),
         aperture=(lips / between).astype(np.float32),
         width=(mouth / between).astype(np.float32),
+        upright=upright.astype(np.float32),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from scipy.ndimage import gaussian_filter1d
 
-from training.data import face, sync
+from training.data import expression, face, sync
 from training.data.clip import (
     EMOTIONS,
     FPS,
@@ -258,7 +258,7 @@ def _info(recording: Recording, clip_id: str, frames: int, phones: list[Phone], 
 
 
 def _truth(recording: Recording, take: Take, at: np.ndarray, phones: list[Phone], size: int) -> Truth:
-    """What was read off the pictures that the frames show. The sixty expression weights are not read: zeros."""
+    """What was read off the pictures that the frames show; the expression is an estimate (expression.py)."""
     n, faces = len(at), take.faces
     moved = take.square.to_crop(faces.landmarks, size)[at]
     emotion = np.zeros((n, len(EMOTIONS)), np.float32)
@@ -273,7 +273,7 @@ def _truth(recording: Recording, take: Take, at: np.ndarray, phones: list[Phone]
         shift=_shift(take)[at],
         gaze=faces.gaze[at],
         blink=take.blink[at],
-        expression=np.zeros((n, 60), np.float32),
+        expression=expression.read(faces.upright)[at],
         emotion=emotion,
         intensity=np.full(n, recording.intensity, np.float32),
         phone=phone,
