@@ -21,7 +21,10 @@ from training.rig.progress import progress_bar, start_workers
 from training.rig.renderer import Renderer
 
 SUPERSAMPLE = 2
-QUALITY = {"rgb.mp4": "12", "alpha.mp4": "8"}  # x264's CRF; both are near the eye's limit
+QUALITY = {
+    "rgb.mp4": "12",
+    "alpha.mp4": "2",
+}  # x264's CRF; edges are laid over other pictures, so alpha is all but exact
 CLIPS_A_TASK = 6  # of one person: dressing a person costs as much as several frames
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import ctypes
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
@@ -176,55 +178,27 @@ def _festival(model: str, text: str) -> tuple[np.ndarray, list[Phone]]:
     return audio, phones
 
 
-class _EspeakEvent(ctypes.Structure):
-    """espeak_EVENT of speak_lib.h."""
-
-    _fields_ = [
-        ("type", ctypes.c_int), ("unique_identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p), ("name", ctypes.c_char * 8),
-    ]  # fmt: skip
-
-
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_EspeakEvent))
-_SYNCHRONOUS, _PHONE_EVENTS_IN_IPA, _PHONE_EVENT, _UTF8 = 2, 3, 7, 1
-
-
 @cache
-def _espeak_library():
+def _espeak_library() -> str | None:
+    """Name of espeak-ng's library if this machine has it."""
     try:
-        library = ctypes.CDLL("libespeak-ng.so.1")
+        ctypes.CDLL("libespeak-ng.so.1")
     except OSError:
         return None
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONE_EVENTS_IN_IPA)
-    return (library, rate) if rate > 0 else None
+    return "libespeak-ng.so.1"
 
 
 def _espeak(model: str, text: str) -> tuple[np.ndarray, list[Phone]]:
-    library, native_rate = _espeak_library()
-    blocks: list[np.ndarray] = []
-    events: list[tuple[float, str]] = []
-
-    def on_samples(samples, count, event):
-        if count > 0 and samples:
-            blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        k = 0
-        while event[k].type != 0:
-            if event[k].type == _PHONE_EVENT:
-                events.append((event[k].audio_position / 1000, event[k].name.decode("utf8", "ignore")))
-            k += 1
-        return 0
-
-    callback = _CALLBACK(on_samples)
-    library.espeak_SetSynthCallback(callback)
-    if library.espeak_SetVoiceByName(model.encode()) != 0:
-        raise ValueError(f"espeak-ng has no voice {model}")
-    data = text.encode()
-    library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
-    library.espeak_Synchronize()
-    if not blocks or not events:
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("espeak.py")), model, text]
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    if done.returncode:
+        raise ValueError(done.stderr.decode(errors="replace").strip())
+    head, _, samples = done.stdout.partition(b"\n")
+    about = json.loads(head)
+    native_rate, events = about["rate"], about["events"]
+    audio = np.frombuffer(samples, np.int16).astype(np.float32) / 32768
+    if not len(audio) or not events:
         raise ValueError("espeak-ng gave no sound")
-    audio = np.concatenate(blocks).astype(np.float32) / 32768
     duration = len(audio) / native_rate
     ends = [t for t, _ in events[1:]] + [duration]
     phones = [(_from_ipa(name), start, end) for (start, name), end in zip(events, ends)]
