@@ -34,8 +34,8 @@ IRISES: tuple[Colour, ...] = (
     (58, 36, 24), (74, 50, 34), (104, 76, 44), (96, 116, 92), (86, 118, 138), (110, 134, 150), (74, 92, 70),
 )  # fmt: skip
 CLOTHS: tuple[Colour, ...] = (
-    (60, 80, 112), (38, 42, 52), (204, 210, 218), (140, 58, 54), (66, 98, 80), (176, 152, 118), (108, 84, 122),
-    (206, 182, 170), (44, 62, 74), (96, 100, 106), (188, 110, 76), (34, 84, 108),
+    (60, 80, 112), (38, 42, 52), (204, 210, 218), (122, 66, 62), (72, 92, 82), (176, 152, 118), (98, 88, 108),
+    (206, 182, 170), (44, 62, 74), (96, 100, 106), (164, 114, 90), (48, 80, 96),
 )  # fmt: skip
 FEMALE_NAMES = (
     "Ines", "Mira", "Zola", "Hana", "Freya", "Lucia", "Noor", "Sofie", "Imani", "Yuki", "Greta", "Paloma", "Asha",
@@ -46,6 +46,7 @@ MALE_NAMES = (
     "Arjun", "Felix", "Hugo", "Jin", "Malik", "Anton", "Bruno", "Idris", "Leo", "Omar", "Walter",
 )  # fmt: skip
 _BRIGHTNESS_OF_DARK_SKIN = 130
+ALL_GREY = 0.75  # share of grey hairs from which all of it is grey or white
 
 
 def _pick(rng: np.random.Generator, options):
@@ -110,7 +111,7 @@ def _draw_shape(rng: np.random.Generator, sex: Sex) -> tuple[float, ...]:
 def _draw_skin(rng: np.random.Generator, sex: Sex, age: int, colour: Colour, dark: bool) -> Skin:
     base = np.array(colour)
     made_up = sex == "female" and rng.random() < 0.6
-    tint = np.array([0.89, 0.65, 0.64] if sex == "female" else [0.92, 0.68, 0.67])
+    tint = np.array([0.89, 0.65, 0.64] if sex == "female" else [0.92, 0.71, 0.70]) + dark * np.array([0, 0.09, 0.10])
     lips = np.clip(base * tint + np.array([16, 4, 6]) - made_up * np.array([10, 14, 8]), 30, 220)
     years = np.clip((age - 25) / 40, 0, 1)
     return Skin(
@@ -141,6 +142,7 @@ def _draw_hair(
     rng: np.random.Generator, sex: Sex, complexion: str, age: int, kind: HairKind | None
 ) -> tuple[Hair, str]:
     dark = complexion in ("tan", "brown", "deep")
+    drawn = kind or _draw_kind(rng, sex, complexion, age)
     names = ("black", "soft black", "dark brown") if dark else tuple(HAIR_COLOURS)[:-2]
     grey = float(np.clip((age - 38) / 30 + rng.normal(0, 0.15), 0, 1)) if age > 38 else 0.0
     if grey > 0.15:  # white among copper or blond looks pink
@@ -148,9 +150,10 @@ def _draw_hair(
     colour_name = _pick(rng, names)
     if sex == "female" and rng.random() < 0.4:
         grey = 0.0  # dyed
-    if grey > 0.75:
+    if drawn in ("long", "bob") and grey <= ALL_GREY:
+        grey = 0.0  # single white strands of long hair look like straw
+    if grey > ALL_GREY:
         colour_name = "white" if rng.random() < 0.4 else "grey"
-    drawn = kind or _draw_kind(rng, sex, complexion, age)
     length = {
         "long": rng.uniform(30, 36), "bob": rng.uniform(17, 22), "bun": 17.0, "short": rng.uniform(4, 6.5),
         "curly": rng.uniform(6, 9.5) if sex == "female" else rng.uniform(3, 5), "quiff": rng.uniform(4.5, 6.5),
@@ -165,7 +168,7 @@ def _draw_hair(
         wave=float(_pick(rng, (0.05, 0.1, 0.3, 0.45))),
         hairline=round(float(rng.uniform(-0.9, -0.2) if sex == "female" else rng.uniform(-0.4, 0.5)), 2),
         recede=0.0 if sex == "female" else round(float(max(0, rng.normal(0.2, 0.4) + max(0, age - 40) * 0.03)), 2),
-        grey=round(grey, 2) if grey <= 0.75 else 0.0,
+        grey=round(grey, 2) if grey <= ALL_GREY else 0.0,
         knot_height=round(float(rng.uniform(11, 15.5)), 2),
     )
     shown = "greying " + colour_name if hair.grey > 0.15 else colour_name

@@ -22,7 +22,7 @@ Array = NDArray[np.float32]
 COLUMNS = 96
 MARGIN_CM = 0.3  # least distance of cloth over skin
 FIRST_COVERING_ROW = 6  # rows before this one are the neckline: skin next to them stays
-NECKLINE_DROP_CM = {"crew": 2.2, "v": 5.5, "collar": 2.6, "hoodie": 2.6, "turtle": -1.6}
+NECKLINE_DROP_CM = {"crew": 2.2, "v": 5.5, "collar": 2.6, "hoodie": 2.6, "turtle": 0.2}
 
 
 def bust_displacement(pack: HeadPack, points: Array, base: Array, neighbours: int = 24) -> Array:
@@ -91,7 +91,7 @@ def mean_shirt(pack: HeadPack, person: Person) -> tuple[Part, int, Array]:
     theta = np.linspace(0, 2 * np.pi, COLUMNS, endpoint=False)
     cos, sin = np.cos(theta), np.sin(theta)
     drop = NECKLINE_DROP_CM[person.clothes.kind]
-    high = 3.2 if person.clothes.kind == "turtle" else 0.0
+    high = 1.2 if person.clothes.kind == "turtle" else 0.0
     shoulder = (19.5 if person.sex == "male" else 17.0) * person.clothes.width
     neck_x, front, back = neck_section(pack, -10.5)
     neck_z, centre_z = (front - back) / 2, (front + back) / 2
