@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-_SILENT = 1 / 256  # a weight below this, or a gain this near 1, cannot be seen
-_BANDS = 6
+_SILENT = 1 / 256  # a weight below this cannot be seen
+_BANDS = 5
+_AROUND = np.ones((3, 3), np.uint8)
 
 
 def premultiply(rgba: Pixels) -> Pixels:
@@ -34,14 +35,6 @@ class Region:
     right: int
 
 
-@dataclass(frozen=True)
-class Band:
-    """What is drawn at once: `whole` from the still that says most there, then the others where each has a say."""
-
-    whole: Region
-    stills: tuple[tuple[int, Region], ...]
-
-
 class LayersPainter:
     """Draws frames of one person. `stills [K, S, S, 4]` uint8 straight, `face_box` (x, y, w, h). One thread at a time."""
 
@@ -59,27 +52,23 @@ class LayersPainter:
         self._colour = np.empty((h, w, 4), np.float32)
         self._warped, self._painted, self._face = (np.empty((h, w, 4), np.uint8) for _ in range(3))
         self._looks = np.empty((2, size, size), np.float32)
-        self._weight, self._sum = np.empty((size, size), np.float32), np.empty((size, size), np.float32)
-        self._turned, self._mixed = (np.empty((size, size, 4), np.uint8) for _ in range(2))
-        self._gain = np.empty((size, size, 4), np.float32)
+        self._turned, self._share = np.empty((size, size, 4), np.uint8), np.empty((size, size, 4), np.float32)
         self._solid: list[Pixels] = []
 
     def paint(self, outputs: Mapping[str, Array]) -> Pixels:
         """The decoder's picture outputs (docs/formats.md) -> a new frame [S, S, 4] uint8, premultiplied."""
-        grid, weight, gain = outputs["grid"], outputs["weight"][0], outputs["gain"][0]
-        bands = self._bands(grid, weight)
-        lit = float(np.abs(gain - 1.0).max()) > _SILENT
-        light = cv2.merge([gain[0], gain[1], gain[2], np.ones_like(gain[0])]) if lit else None
-        if any(k == 0 for band in bands for k, _ in band.stills):
+        grid, weight = outputs["grid"], _decided(outputs["weight"][0])
+        parts = self._parts(grid, weight)
+        shares = _shares(weight, outputs["gain"][0])
+        if any(k == 0 for k, _ in parts):
             self._repaint(outputs["paint"][0], outputs["paint_flow"][0])
         frame: Pixels = np.zeros((self._size, self._size, 4), np.uint8)
-        for band in bands:
-            # The last operation writes into the frame itself.
-            place = self._pixels(band.whole, weight.shape[1])
-            self._blend(band, grid, weight, frame if light is None else self._mixed)
-            if light is not None:
-                lamp = self._enlarge(light, band.whole, self._gain)
-                cv2.multiply(self._mixed[place], lamp, dst=frame[place], dtype=cv2.CV_8U)
+        for k, region in parts:
+            place = self._pixels(region, weight.shape[1])
+            self._turn(k, grid, region, self._turned[place])
+            share = self._enlarge(shares[k], region, self._share)
+            cv2.multiply(self._turned[place], share, dst=self._turned[place], dtype=cv2.CV_8U)
+            cv2.add(frame[place], self._turned[place], dst=frame[place])
         return frame
 
     def _pixels(self, region: Region, count: int) -> tuple[slice, slice]:
@@ -109,24 +98,6 @@ class LayersPainter:
         cv2.blendLinear(self._painted, self._warped, mask, self._keep, dst=self._face)
         self._box[...] = self._face
 
-    def _blend(self, band: Band, grid: Array, weight: Array, picture: Pixels) -> None:
-        """Step 3 without the gain, in one band of `picture`: the stills that have a say, turned, over one another."""
-        count = weight.shape[1]
-        first, whole = band.stills[0]
-        self._turn(first, grid, whole, picture[self._pixels(whole, count)])
-        if len(band.stills) == 1:
-            return
-        total = self._sum[self._pixels(whole, count)]
-        np.copyto(total, self._enlarge(weight[first], whole, self._weight))
-        for k, region in band.stills[1:]:
-            place = self._pixels(region, count)
-            target, turned, total = picture[place], self._turned[place], self._sum[place]
-            self._turn(k, grid, region, turned)
-            share = self._enlarge(weight[k], region, self._weight)
-            # blendLinear divides by the two weights' sum, so what was blended so far enters with all its weight.
-            cv2.blendLinear(target, turned, total, share, dst=target)
-            cv2.add(total, share, dst=total)
-
     def _turn(self, k: int, grid: Array, region: Region, target: Pixels) -> None:
         """One still as the grid looks at it, in one region."""
         x, y = (self._enlarge(grid[k, axis], region, self._looks[axis]) for axis in (0, 1))
@@ -146,27 +117,28 @@ class LayersPainter:
         y, x = (region.top - top) * step, (region.left - left) * step
         return pixels[y : y + (region.bottom - region.top) * step, x : x + (region.right - region.left) * step]
 
-    def _bands(self, grid: Array, weight: Array) -> list[Band]:
-        """The parts of the picture in which something shows."""
+    def _parts(self, grid: Array, weight: Array) -> list[tuple[int, Region]]:
+        """What there is to draw: stills, and where each has a say in something that shows."""
         stills, count = len(weight), weight.shape[1]
-        speaks = weight > _SILENT
-        order = sorted(range(stills), key=lambda k: -float(weight[k].sum()))
+        speaks = weight > 0
         if self._size % count:
-            whole = Region(0, count, 0, count)
-            return [Band(whole, tuple((k, whole) for k in order if speaks[k].any()))]
+            return [(k, Region(0, count, 0, count)) for k in range(stills) if speaks[k].any()]
         shows = self._shows(grid, speaks)
-        bands = []
+        near = [
+            cv2.dilate(plane.view(np.uint8), _AROUND) for plane in speaks
+        ]  # enlarging carries a weight to the next cell
+        parts = []
         for rows in np.array_split(np.arange(count), _BANDS):
-            columns, lines = np.flatnonzero(shows[rows].any(0)), np.flatnonzero(shows[rows].any(1))
-            if len(lines):
-                whole = Region(int(rows[lines[0]]), int(rows[lines[-1]]) + 1, int(columns[0]), int(columns[-1]) + 1)
-                parts = ((k, _part(speaks[k], whole)) for k in order)
-                said = [(k, part) for k, part in parts if part]
-                bands.append(Band(whole, ((said[0][0], whole), *said[1:])))
-        return bands
+            left, top, width, height = cv2.boundingRect(shows[rows[0] : rows[-1] + 1])
+            top += int(rows[0])
+            for k in range(stills if height else 0):
+                shift, _, columns, lines = cv2.boundingRect(near[k][top : top + height, left : left + width])
+                if lines:
+                    parts.append((k, Region(top, top + height, left + shift, left + shift + columns)))
+        return parts
 
-    def _shows(self, grid: Array, speaks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """[G, G]: cells in which some still with a say is not empty, with a rim of one cell."""
+    def _shows(self, grid: Array, speaks: NDArray[np.bool_]) -> Pixels:
+        """[G, G], above 0: cells in which some still with a say is not empty, with a rim of one cell."""
         count = speaks.shape[1]
         if not self._solid or self._solid[0].shape[0] != count:
             self._solid = [_solid_cells(still, count) for still in self._stills]
@@ -176,17 +148,18 @@ class LayersPainter:
             x, y = grid[k] * scale + (scale - 1) / 2
             looked = cv2.remap(solid, x, y, cv2.INTER_NEAREST)
             cv2.bitwise_or(shows, looked, dst=shows, mask=speaks[k].view(np.uint8))
-        return np.asarray(cv2.dilate(shows, np.ones((3, 3), np.uint8))) > 0
+        return np.asarray(cv2.dilate(shows, _AROUND), np.uint8)
 
 
-def _part(speaks: NDArray[np.bool_], whole: Region) -> Region | None:
-    """The columns of a band in which a still has a say; enlarging carries a weight to the neighbouring cells."""
-    near = speaks[max(whole.top - 1, 0) : whole.bottom + 1, max(whole.left - 1, 0) : whole.right + 1]
-    columns = np.flatnonzero(near.any(0)) + max(whole.left - 1, 0)
-    if not len(columns):
-        return None
-    left, right = max(int(columns[0]) - 1, whole.left), min(int(columns[-1]) + 2, whole.right)
-    return Region(whole.top, whole.bottom, left, right)
+def _decided(weight: Array) -> Array:
+    """[K, G, G]: weights that cannot be seen become 0, the others sum to 1 again."""
+    weight = np.where(weight > _SILENT, weight, np.float32(0))
+    return np.asarray(weight / weight.sum(0), np.float32)
+
+
+def _shares(weight: Array, gain: Array) -> list[Array]:
+    """Per still [G, G, 4]: what its red, green, blue and alpha are multiplied with, weight times gain."""
+    return [np.asarray(cv2.merge([*(gain * plane), plane])) for plane in weight]
 
 
 def _solid_cells(still: Pixels, count: int) -> Pixels:
