@@ -1,11 +1,12 @@
 """The inference worker: every sample to the encoder, the newest due frame through decoder and composer to the slot."""
 
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.animator import Animator
+from engine.animator import Animator, Frame
 from engine.audio.capture import Capture
 from engine.audio.keeper import SoundKeeper
 from engine.avatar import Avatar
@@ -22,10 +23,15 @@ GRID_SAMPLES = 1600  # hops and frames meet every 100 ms: where a new avatar may
 
 class Inference:
     """Stateful stages never skip, stateless ones may: the encoder hears every hop, the decoder draws only the newest
-    due frame. Everything here, graphs included, is made, used and freed on the inference thread.
+    due frame. Everything here, graphs included, is made, used and freed on the inference thread; only composing a frame
+    that is drawn happens beside it, on `aside`, one frame at a time.
     """
 
-    def __init__(self, session: Session, capture: Capture, keeper: SoundKeeper, pacer: Pacer) -> None:
+    def __init__(
+        self, session: Session, capture: Capture, keeper: SoundKeeper, pacer: Pacer, aside: Executor | None = None
+    ) -> None:
+        self._aside = aside or ThreadPoolExecutor(1, thread_name_prefix="compose")
+        self._finishing: Future[None] | None = None
         self._session, self._capture, self._keeper, self._pacer = session, capture, keeper, pacer
         self._composer = Composer(session.width, session.height)
         self._background = Background()
@@ -75,7 +81,7 @@ class Inference:
         if self._animator is None:
             # Stream time begins when there are ears: what was said while the graphs were loading is not heard.
             session.clock.anchor(0, session.now())
-        self.close()
+        self._let_go()
         self._animator, self._shown = fresh, wanted
         start = -(-self._capture.position // GRID_SAMPLES) * GRID_SAMPLES
         self._deaf_samples = start - self._capture.position
@@ -122,16 +128,23 @@ class Inference:
         index = self._first_frame + animator.next_index
         controls = self._smooth.at(index / FRAME_RATE, asked)
         frame = animator.next_frame(controls)
-        drawn_s = session.now()
+        ledger.drawn += 1
+        ledger.decode.add(1000 * (session.now() - began_s))
+        newest = frame.newest_sample + self._first_frame * RATE // FRAME_RATE
+        if self._finishing is not None:
+            self._finishing.result()  # one frame at most is on its way; what went wrong with it is raised here
+        self._finishing = self._aside.submit(self._finish, frame, index, newest, controls)
+
+    def _finish(self, frame: Frame, index: int, newest_sample: int, controls: Controls) -> None:
+        """Composes and hands on, beside the inference thread: the next frame's graphs need not wait for it."""
+        session = self._session
+        began_s = session.now()
         picture = self._compose(frame.rgba, controls)
         ready_s = session.now()
-        newest = frame.newest_sample + self._first_frame * RATE // FRAME_RATE
-        session.to_camera.put(LiveFrame(picture, index, newest, ready_s, frame.expression))
-        if session.recording is not None:
-            session.recording.offer_frame(index, picture)
-        ledger.drawn += 1
-        ledger.decode.add(1000 * (drawn_s - began_s))
-        ledger.compose.add(1000 * (ready_s - drawn_s))
+        session.to_camera.put(LiveFrame(picture, index, newest_sample, ready_s, frame.expression))
+        if (recording := session.recording) is not None:
+            recording.offer_frame(index, picture)
+        session.ledger.compose.add(1000 * (ready_s - began_s))
 
     def _compose(self, rgba: NDArray[np.uint8], controls: Controls) -> NDArray[np.uint8]:
         try:
@@ -144,7 +157,13 @@ class Inference:
         return picture
 
     def close(self) -> None:
-        """Frees the graphs."""
+        """Frees the graphs and ends the thread beside this one."""
+        self._let_go()
+        self._aside.shutdown()
+
+    def _let_go(self) -> None:
+        if self._finishing is not None:
+            wait([self._finishing])
         if self._animator is not None:
             self._animator.close()
             self._animator = None

@@ -6,6 +6,7 @@ else's: as on a machine with enough cores. Nothing waits, so ten seconds of sess
 
 import heapq
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -63,6 +64,18 @@ class Timeline:
             self.now_s = max(self.now_s, when_s)
             do()
         self.now_s = end_s
+
+
+class AtOnce(Executor):
+    """Does what is submitted on the spot."""
+
+    def submit(self, do: Callable[..., Any], /, *words: Any, **named: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+        try:
+            done.set_result(do(*words, **named))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 class LateSlot(Slot[LiveFrame]):
@@ -134,7 +147,7 @@ class LiveSimulation:
         self.keeper = SoundKeeper(self.capture, self.session.ledger.events, 0.0, doors, delay)
         if wish is not None:
             self.keeper.want_microphone(wish)
-        self.inference = Inference(self.session, self.capture, self.keeper, self.pacer)
+        self.inference = Inference(self.session, self.capture, self.keeper, self.pacer, AtOnce())
         self.feed = CameraFeed(self.session, self.pacer)
         self._drawn: dict[int, int] = {}
         self._keep_pictures: list[np.ndarray] = []
