@@ -35,14 +35,14 @@ def test_the_bust_stands_in_the_middle_of_the_lower_edge() -> None:
     out = Composer(1280, 720).compose(bust(), Background("colour", RED), Framing())
     assert out.shape == (720, 1280, 3)
     blue = np.argwhere((out == (0, 0, 255)).all(-1))
-    scale = 720 / 128
-    assert abs(blue[:, 0].min() - 16 * scale) < 5
-    assert abs(blue[:, 0].max() - (720 - 16 * scale)) < 5
+    scale, sunk = 720 / 128, 0.032 * 720
+    assert abs(blue[:, 0].min() - (16 * scale + sunk)) < 5
+    assert abs(blue[:, 0].max() - (720 - 16 * scale + sunk)) < 5
     assert abs(blue[:, 1].mean() - 639.5) < 0.6
     assert (out[:, :280] == RED).all()
     small = Composer(1280, 720).compose(bust(), Background("colour", RED), Framing(zoom=0.5))
     rows = np.argwhere((small == (0, 0, 255)).all(-1))[:, 0]
-    assert abs(rows.max() - (720 - 8 * scale)) < 5  # smaller, still on the lower edge
+    assert abs(rows.max() - (720 - 8 * scale + sunk / 2)) < 5  # smaller, still on the lower edge
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,23 @@ def test_framing_moves_and_cuts_like_one_big_picture(framing: Framing) -> None:
     mode = cv2.INTER_LINEAR if side > 128 else cv2.INTER_AREA
     scaled = cv2.resize(bust(), (side, side), interpolation=mode).astype(float)
     left = round((320 - side) / 2 + framing.offset_x * 180)
-    top = round(180 - side - framing.offset_y * 180)
+    sunk = 0.032 * side if side < 320 else 0
+    top = round(180 - side + sunk - framing.offset_y * 180)
     canvas = np.full((180 + 1600, 320 + 1600, 3), RED, float)
     spot = canvas[800 + top : 800 + top + side, 800 + left : 800 + left + side]
     spot[:] = scaled[..., :3] + spot * (255 - scaled[..., 3:]) / 255
     difference = np.abs(out - canvas[800:980, 800:1120])
     assert np.percentile(difference, 98) <= 3  # scaling by area and by line differ at edges only
     assert difference.mean() < 1.5
+
+
+def test_shoulders_that_reach_the_sides_do_not_end_in_mid_air() -> None:
+    wide = np.zeros((128, 128, 4), np.uint8)
+    wide[-4:] = (0, 0, 255, 255)  # the last 3% of the picture, from side to side
+    out = Composer(1280, 720).compose(wide, Background("colour", RED), Framing())
+    assert (out[:, 279:1001] == RED).all(-1).mean() > 0.997
+    square = Composer(720, 720).compose(wide, Background("colour", RED), Framing())
+    assert (square[-16:] == (0, 0, 255)).all()  # where there is nothing beside them, they stay
 
 
 def test_mirror_flips() -> None:
