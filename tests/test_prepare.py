@@ -16,7 +16,7 @@ from films import DISC_CM, DiscLandmarker, disc_picture, tone, write_film, write
 from training.data import prepare as command
 from training.data.clip import FPS, RATE, Corpus
 from training.data.crop import NECK_AT, cut_square, steady_square
-from training.data.ingest import SHOWN_FILE
+from training.data.cutting import SHOWN_FILE
 from training.data.proof import set_turn
 from training.data.record import read_outcome
 from training.data.video import pictures, probe, sound
@@ -165,7 +165,7 @@ def test_killed_run_goes_on(tmp_path):
     """SIGKILL in the middle; the next run keeps what was finished, clears the rest and ends the same as an unbroken one."""
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for k in range(6):
+    for k in range(4):
         film(source / f"f{k}.mp4")
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"
@@ -183,7 +183,7 @@ def test_killed_run_goes_on(tmp_path):
     kept = {p: p.stat().st_mtime_ns for p in out.glob("prepared/*.json")}
     assert kept
     assert prepare(source, out) == 0
-    assert set(Corpus(out).ids()) == {f"f{k}" for k in range(6)}
+    assert set(Corpus(out).ids()) == {f"f{k}" for k in range(4)}
     assert all(p.stat().st_mtime_ns == at for p, at in kept.items())
     assert not list(out.rglob(".*"))
 

@@ -25,11 +25,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from training.data import face
 from training.data.clip import CORPUS_FORMAT, FPS, ClipError, Corpus, read_info, write_text_atomic
-from training.data.ingest import Settings, ingest
+from training.data.ingest import ingest
 from training.data.landmarks import FaceLandmarker, LandmarkError, MediapipeLandmarker
 from training.data.prepared_report import write_report
 from training.data.record import FOLDER, Outcome, clear_leftovers, is_finished, read_outcome, stamp_of, write_outcome
 from training.data.sources import Recording, SourceError, find
+from training.data.take import Settings
 
 SPLIT_RULE = (
     "by hash: VoxCeleb2's test people, and 5 % of people of CREMA-D, MEAD and HDTF, are held out whole; of the other "

@@ -25,7 +25,7 @@ import tyro
 from safetensors.numpy import load_file
 
 from training.data.clip import FPS, RATE, Corpus
-from training.data.ingest import SHOWN_FILE
+from training.data.cutting import SHOWN_FILE
 from training.data.prepare import Options
 from training.data.prepare import main as prepare
 from training.data.record import read_outcome
