@@ -15,6 +15,7 @@ from engine.audio.keeper import SoundDoors, Wish
 from engine.audio.sources import FileMicrophone
 from engine.controls import Background, Controls
 from engine.errors import AudioError, OutputError
+from engine.session import LiveFrame
 
 RATE = 16000
 Make = Callable[..., LiveSimulation]
@@ -76,6 +77,47 @@ def test_frames_show_what_was_heard_when_they_say(make: Make) -> None:
         due = frame.index * RATE / 30 + live.session.avatar.lookahead_hops * 160
         assert due - 160 <= frame.newest_sample <= due
         assert live.session.clock.time_of(frame.newest_sample) <= frame.ready_s
+
+
+JAW = 17  # of the tiny pack's expression: follows loudness
+
+
+def bursts(seconds: float) -> Wish:
+    """Noise that comes and goes at odd moments, so that only one lag fits."""
+    rng = np.random.default_rng(5)
+    loud = np.repeat(rng.random(int(seconds * 5)) > 0.5, RATE // 5)
+    return Wish("file", "bursts", (0.2 * loud * rng.standard_normal(len(loud))).astype(np.float32))
+
+
+def best_lag_frames(mouth: np.ndarray, loudness: np.ndarray) -> int:
+    """How many frames the mouth comes after the sound."""
+    return max(range(-10, 11), key=lambda lag: np.corrcoef(mouth[15:-15], np.roll(loudness, lag)[15:-15])[0, 1])
+
+
+def test_the_mouth_moves_with_the_sound_it_is_shown_for(make: Make) -> None:
+    live = make(bursts(7.0))
+    mouth: dict[int, float] = {}
+    heard: list[tuple[float, np.ndarray]] = []
+    put, pull = live.session.to_camera.put, live.capture.pull
+
+    def watch(frame: LiveFrame) -> None:
+        assert frame.expression is not None
+        mouth[frame.index] = float(frame.expression[JAW])
+        put(frame)
+
+    def listen(now_s: float) -> np.ndarray:
+        samples = pull(now_s)
+        heard.extend((part.position, part.samples) for part in live.capture.heard)
+        return samples
+
+    live.session.to_camera.put = watch  # type: ignore[method-assign]
+    live.capture.pull = listen  # type: ignore[method-assign]
+    live.run(7.0)
+    sound = np.concatenate([samples for _, samples in heard])
+    frames = range(5, max(mouth) - 5)
+    loudness = np.array([np.abs(sound[k * RATE // 30 : (k + 1) * RATE // 30]).mean() for k in frames])
+    assert [position for position, _ in heard] == pytest.approx(np.cumsum([0, *(len(s) for _, s in heard[:-1])]))
+    assert abs(best_lag_frames(np.array([mouth[k] for k in frames]), loudness)) <= 1
 
 
 def test_an_overloaded_machine_drops_frames_and_keeps_its_latency(make: Make) -> None:

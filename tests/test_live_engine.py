@@ -139,6 +139,46 @@ def test_a_recording_holds_picture_and_sound_of_the_same_length(engine: LiveEngi
         engine.start_recording(tmp_path / "nowhere" / "film.mp4")
 
 
+def test_in_a_recording_the_mouth_moves_with_the_sound(tiny_rgba_pack: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    loud = np.repeat(rng.random(30) > 0.5, 3200)
+    speech, film = tmp_path / "bursts.wav", tmp_path / "film.mp4"
+    with wave.open(str(speech), "wb") as file:
+        file.setparams((1, 2, 16000, len(loud), "NONE", ""))
+        noise = 0.2 * loud * rng.standard_normal(len(loud))
+        file.writeframes((np.clip(noise, -1, 1) * 32767).astype(np.int16).tobytes())
+    still = Controls(idle=0.0, blink_rate=0.0)
+    config = LiveConfig(str(speech), backend="onnxruntime", controls=still, width=320, height=180)
+    live = LiveEngine(open_avatar(tiny_rgba_pack), config)
+    live.start()
+    try:
+        frames(live, 20)
+        live.start_recording(film)
+        until(lambda: live.statistics().recording_s > 5.0, "a film of five seconds")
+    finally:
+        live.stop()
+    with av.open(str(film)) as container:
+        pictures = {
+            round(float(frame.pts * frame.time_base) * 30): frame.to_ndarray(format="gray")[96:130, 146:174].mean()
+            for frame in container.decode(video=0)
+        }
+    with av.open(str(film)) as container:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    seen = sorted(pictures)
+    openness = -np.array([pictures[k] for k in seen])
+    openness = np.interp(np.arange(seen[0], seen[-1]), seen, openness)  # a busy machine leaves frames out
+
+    def loudness(lag: int) -> np.ndarray:
+        level = np.abs(np.pad(sound, 48000))
+        starts = [48000 + (k - lag) * 1600 for k in range(seen[0], seen[-1])]
+        return np.array([level[start : start + 1600].mean() for start in starts])
+
+    likeness = {lag: np.corrcoef(openness[5:], loudness(lag)[5:])[0, 1] for lag in range(-12, 13)}
+    best = max(likeness, key=lambda lag: likeness[lag])
+    assert likeness[best] > 0.6
+    assert abs(best) <= 2, f"the mouth is {best} frames after the sound (AAC itself begins a frame late): {likeness}"
+
+
 def test_a_failure_is_kept_the_film_finished_and_the_camera_left_on_its_picture(
     engine: LiveEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
