@@ -84,6 +84,8 @@ def _film(args: Arguments, avatar: Avatar) -> Film:
         raise ControlError(f"--seconds {args.seconds:g}: expected more than 0")
     if args.out.suffix.lower() != ".mp4":
         raise ControlError(f"{args.out}: the film must be named *.mp4; for alpha add --alpha FILE.mov or FILE.webm")
+    if args.out.exists() and args.speech.exists() and args.out.samefile(args.speech):
+        raise ControlError(f"{args.out} is the speech itself; give the film another name")
     if args.alpha and args.alpha.suffix.lower() not in (".mov", ".webm"):
         raise ControlError(f"--alpha {args.alpha}: expected .mov or .webm")
     gaze_mode, gaze = parse_gaze(args.gaze)
@@ -123,7 +125,7 @@ def _size(args: Arguments, avatar: Avatar) -> tuple[int, int]:
             raise ControlError(f"--camera-size {args.camera_size!r}: expected WIDTHxHEIGHT, such as 1280x720")
         size = int(match[1]), int(match[2])
     else:
-        size = (args.size or avatar.size,) * 2
+        size = (avatar.size if args.size is None else args.size,) * 2
     if size[0] % 2 or size[1] % 2 or not all(64 <= side <= 4096 for side in size):
         raise ControlError(f"a film of {size[0]}x{size[1]} is impossible; both sides must be even, 64 to 4096")
     return size

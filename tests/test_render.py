@@ -195,6 +195,8 @@ def test_alpha_film_beside(tiny_rgba_pack: Path, tmp_path: Path) -> None:
     [
         (["gone.wav", "a.mp4"], "gone.wav: no such file"),
         (["a.wav", "a.avi"], "must be named"),
+        (["talk.mp4", "talk.mp4"], "is the speech itself"),
+        (["a.wav", "a.mp4", "--size", "0"], "must be even"),
         (["a.wav", "no/a.mp4"], "does not exist"),
         (["a.wav", "a.mp4", "--emotion", "joy"], "emotion 'joy' is unknown"),
         (["a.wav", "a.mp4", "--pose", "yaw=90"], "at most 25"),
@@ -225,6 +227,7 @@ def test_bad_wishes_give_one_line(
     monkeypatch.chdir(tmp_path)
     speech(tmp_path / "a.wav", 0.3)
     (tmp_path / "mute.wav").write_bytes(b"RIFF")
+    (tmp_path / "talk.mp4").write_bytes(b"x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("x")
     before = sorted(tmp_path.rglob("*"))
