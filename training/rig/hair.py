@@ -21,6 +21,7 @@ from training.rig.skin import ears, hairline
 from training.rig.styles import Style, flow, style_of
 
 Array = NDArray[np.float64]
+FULL_DETAIL = 0.7  # share of a style's locks that is ever drawn
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Locks:
 
 
 @lru_cache(maxsize=2)
-def _skull_of(key: int, holder: "_Hold") -> Skull:
-    pack = holder.pack
+def skull_of(pack: HeadPack) -> Skull:
+    """The mean head of a pack, prepared once."""
     triangles = pack.triangle_vertex[pack.triangle_material <= BACK]
     triangles = triangles[pack.outer_skin[triangles].all(1)]
     normals = np.zeros_like(pack.mean)
@@ -66,26 +67,6 @@ def _skull_of(key: int, holder: "_Hold") -> Skull:
     ids = np.unique(triangles)
     areas = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
     return Skull(pack, triangles, normals, areas, ids, cKDTree(pack.mean[ids]))
-
-
-class _Hold:
-    """Lets the cache above key on the pack's identity."""
-
-    def __init__(self, pack: HeadPack) -> None:
-        self.pack = pack
-
-    def __hash__(self) -> int:
-        return id(self.pack)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hold) and other.pack is self.pack
-
-
-def skull_of(pack: HeadPack) -> Skull:
-    return _skull_of(id(pack), _Hold(pack))
-
-
-FULL_DETAIL = 0.7  # share of a style's locks that is ever drawn
 
 
 def sample_roots(rng: np.random.Generator, skull: Skull, count: int, person: Person) -> tuple[Array, Array, Array]:

@@ -28,7 +28,7 @@ class HeadPackError(Exception):
     """The head pack is missing or is not one; the message says how to get one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadPack:
     """Arrays of the face model. N vertices, M render corners (vertex x uv seam), F triangles."""
 

@@ -15,55 +15,75 @@ from training.rig.pack import LASH
 HAIR, CLOTH, GLASSES = 8, 9, 10  # materials that the pack does not have
 EMPTY_DEPTH = 9.0
 TILE = 8  # samples
+FLAT_EDGE = 1e-9
 OVERLAP_PX = 2e-3  # without it neighbouring triangles leave pinholes
 
 
 @njit(cache=True, fastmath=True)
-def setup(x0, y0, x1, y1, x2, y2, width, height):
-    """Area, bounds (x first, x last, y first, y last) and barycentrics w_i(x, y) = A_i x + B_i y + C_i. Needs float64."""
-    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-    ix0 = max(math.ceil(min(x0, min(x1, x2)) - 0.5), 0)
-    ix1 = min(math.floor(max(x0, max(x1, x2)) - 0.5), width - 1)
-    iy0 = max(math.ceil(min(y0, min(y1, y2)) - 0.5), 0)
-    iy1 = min(math.floor(max(y0, max(y1, y2)) - 0.5), height - 1)
-    inv = 1.0 / area if area != 0 else 0.0
+def bounds(x0, y0, x1, y1, x2, y2, width, height):
+    """First and last column and row whose sample points a triangle may cover."""
     return (
-        area, (ix0, ix1, iy0, iy1),
+        max(math.ceil(min(x0, min(x1, x2)) - 0.5), 0),
+        min(math.floor(max(x0, max(x1, x2)) - 0.5), width - 1),
+        max(math.ceil(min(y0, min(y1, y2)) - 0.5), 0),
+        min(math.floor(max(y0, max(y1, y2)) - 0.5), height - 1),
+    )
+
+
+@njit(cache=True, fastmath=True)
+def edges(x0, y0, x1, y1, x2, y2, area):
+    """Barycentrics w_i(x, y) = A_i x + B_i y + C_i of corners 0 and 1, as (A, B, C). Needs float64."""
+    inv = 1.0 / area
+    return (
         ((y1 - y2) * inv, (x2 - x1) * inv, (x1 * y2 - x2 * y1) * inv),
         ((y2 - y0) * inv, (x0 - x2) * inv, (x2 * y0 - x0 * y2) * inv),
     )  # fmt: skip
 
 
 @njit(cache=True, fastmath=True)
-def clip_span(a, k, lo, hi):
-    """Clips [lo, hi] to a x + k >= 0."""
-    if a > 1e-9:
-        lo = max(lo, -k / a - OVERLAP_PX)
-    elif a < -1e-9:
-        hi = min(hi, -k / a + OVERLAP_PX)
+def minus_inverse(a):
+    """-1 / a, for clip_span; 0 where an edge runs along the rows."""
+    return -1.0 / a if abs(a) > FLAT_EDGE else 0.0
+
+
+@njit(cache=True, fastmath=True)
+def clip_span(a, m, k, lo, hi):
+    """Clips [lo, hi] to a x + k >= 0, m being minus_inverse(a)."""
+    if a > FLAT_EDGE:
+        lo = max(lo, k * m - OVERLAP_PX)
+    elif a < -FLAT_EDGE:
+        hi = min(hi, k * m + OVERLAP_PX)
     elif k < -1e-5:
         hi = lo - 1.0
     return lo, hi
 
 
 @njit(cache=True, fastmath=True)
-def row_span(e0, e1, y, ix0, ix1):
-    """First and last sample of row y inside the triangle, and the barycentrics' constants of that row."""
+def row_span(e0, e1, m, y, ix0, ix1):
+    """First and last sample of row y inside a triangle, and the barycentrics' constants of that row.
+
+    m: minus_inverse of the x slopes of the three barycentrics.
+    """
     k0 = e0[1] * (y + 0.5) + e0[2]
     k1 = e1[1] * (y + 0.5) + e1[2]
-    lo, hi = clip_span(e0[0], k0, ix0 + 0.5, ix1 + 0.5)
-    lo, hi = clip_span(e1[0], k1, lo, hi)
-    lo, hi = clip_span(-e0[0] - e1[0], 1.0 - k0 - k1, lo, hi)
+    lo, hi = clip_span(e0[0], m[0], k0, ix0 + 0.5, ix1 + 0.5)
+    lo, hi = clip_span(e1[0], m[1], k1, lo, hi)
+    lo, hi = clip_span(-e0[0] - e1[0], m[2], 1.0 - k0 - k1, lo, hi)
     if hi < lo:
         return 0, -1, k0, k1
     return math.ceil(lo - 0.5), math.floor(hi - 0.5), k0, k1
 
 
 @njit(cache=True, fastmath=True)
-def screen_setup(screen, a, b, c, width, height):
-    return setup(
+def slopes(e0, e1):
+    return (minus_inverse(e0[0]), minus_inverse(e1[0]), minus_inverse(-e0[0] - e1[0]))
+
+
+@njit(cache=True, fastmath=True)
+def corners_xy(screen, a, b, c):
+    return (
         np.float64(screen[a, 0]), np.float64(screen[a, 1]), np.float64(screen[b, 0]), np.float64(screen[b, 1]),
-        np.float64(screen[c, 0]), np.float64(screen[c, 1]), width, height,
+        np.float64(screen[c, 0]), np.float64(screen[c, 1]),
     )  # fmt: skip
 
 
@@ -132,12 +152,18 @@ def rasterize(screen, tri, material, attr, first, last, depth, tri_id, lash_leng
     for t in range(first, last):
         a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
         m = material[t]
-        area, (ix0, ix1, iy0, iy1), e0, e1 = screen_setup(screen, a, b, c, width, height)
+        x0, y0, x1, y1, x2, y2 = corners_xy(screen, a, b, c)
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area == 0 or (area > 0 and m < LASH):
             continue  # seen from behind
+        ix0, ix1, iy0, iy1 = bounds(x0, y0, x1, y1, x2, y2, width, height)
+        if ix1 < ix0 or iy1 < iy0:
+            continue
+        e0, e1 = edges(x0, y0, x1, y1, x2, y2, area)
+        slope = slopes(e0, e1)
         z0, z1, z2 = screen[a, 2], screen[b, 2], screen[c, 2]
         for y in range(iy0, iy1 + 1):
-            x_first, x_last, k0, k1 = row_span(e0, e1, y, ix0, ix1)
+            x_first, x_last, k0, k1 = row_span(e0, e1, slope, y, ix0, ix1)
             for x in range(x_first, x_last + 1):
                 w0 = e0[0] * (x + 0.5) + k0
                 w1 = e1[0] * (x + 0.5) + k1
@@ -188,14 +214,20 @@ def rasterize_hair(screen, tri, attr, numbers, first, last, depth, tri_id, world
         a, b, c = tri[t, 0], tri[t, 1], tri[t, 2]
         if normal[a, 2] < -0.7 and world[a, 1] > -2.0:
             continue  # on the far side of the skull
-        area, (ix0, ix1, iy0, iy1), e0, e1 = screen_setup(screen, a, b, c, width, height)
+        x0, y0, x1, y1, x2, y2 = corners_xy(screen, a, b, c)
+        ix0, ix1, iy0, iy1 = bounds(x0, y0, x1, y1, x2, y2, width, height)
         z0, z1, z2 = screen[a, 2], screen[b, 2], screen[c, 2]
-        if area == 0 or ix1 < ix0 or iy1 < iy0 or hidden(far, min(z0, min(z1, z2)), ix0, ix1, iy0, iy1):
+        if ix1 < ix0 or iy1 < iy0 or hidden(far, min(z0, min(z1, z2)), ix0, ix1, iy0, iy1):
             continue
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if area == 0:
+            continue
+        e0, e1 = edges(x0, y0, x1, y1, x2, y2, area)
+        slope = slopes(e0, e1)
         lock = numbers[int(attr[a, 4])]
         density = attr[a, 5]
         for y in range(iy0, iy1 + 1):
-            x_first, x_last, k0, k1 = row_span(e0, e1, y, ix0, ix1)
+            x_first, x_last, k0, k1 = row_span(e0, e1, slope, y, ix0, ix1)
             for x in range(x_first, x_last + 1):
                 w0 = e0[0] * (x + 0.5) + k0
                 w1 = e1[0] * (x + 0.5) + k1
@@ -219,7 +251,7 @@ def rasterize_hair(screen, tri, attr, numbers, first, last, depth, tri_id, world
 def to_light(m, world, i, size):
     x = ((m[0, 0] * world[i, 0] + m[0, 1] * world[i, 1] + m[0, 2] * world[i, 2] + m[0, 3]) * 0.5 + 0.5) * size
     y = ((m[1, 0] * world[i, 0] + m[1, 1] * world[i, 1] + m[1, 2] * world[i, 2] + m[1, 3]) * 0.5 + 0.5) * size
-    return x, y, m[2, 0] * world[i, 0] + m[2, 1] * world[i, 1] + m[2, 2] * world[i, 2] + m[2, 3]
+    return np.float64(x), np.float64(y), m[2, 0] * world[i, 0] + m[2, 1] * world[i, 1] + m[2, 2] * world[i, 2] + m[2, 3]
 
 
 @njit(cache=True, fastmath=True)
@@ -230,13 +262,16 @@ def rasterize_shadow(world, tri, light, shadow, two_sided):
         x0, y0, z0 = to_light(light, world, tri[t, 0], size)
         x1, y1, z1 = to_light(light, world, tri[t, 1], size)
         x2, y2, z2 = to_light(light, world, tri[t, 2], size)
-        area, (ix0, ix1, iy0, iy1), e0, e1 = setup(
-            np.float64(x0), np.float64(y0), np.float64(x1), np.float64(y1), np.float64(x2), np.float64(y2), size, size
-        )
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area == 0 or (area < 0 and not two_sided):
             continue
+        ix0, ix1, iy0, iy1 = bounds(x0, y0, x1, y1, x2, y2, size, size)
+        if ix1 < ix0 or iy1 < iy0:
+            continue
+        e0, e1 = edges(x0, y0, x1, y1, x2, y2, area)
+        slope = slopes(e0, e1)
         for y in range(iy0, iy1 + 1):
-            x_first, x_last, k0, k1 = row_span(e0, e1, y, ix0, ix1)
+            x_first, x_last, k0, k1 = row_span(e0, e1, slope, y, ix0, ix1)
             for x in range(x_first, x_last + 1):
                 w0 = e0[0] * (x + 0.5) + k0
                 w1 = e1[0] * (x + 0.5) + k1

@@ -3,7 +3,6 @@
 One process uses one core; run several processes for several cores (set OPENBLAS_NUM_THREADS=1).
 """
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -20,7 +19,7 @@ from training.rig.part import Part
 from training.rig.person import Person
 from training.rig.picture import straight_alpha
 from training.rig.shade import TONE, shade
-from training.rig.skin import paint_skin
+from training.rig.skin import halved, paint_skin
 
 Array = NDArray[np.float32]
 SHADOW_SIZE = 448
@@ -61,9 +60,7 @@ class Renderer:
         self._uniforms = uniforms(person, self._lanes)
         self._light = light_matrix(self._uniforms[light.KEY_DIR : light.KEY_DIR + 3])
         skin = paint_skin(self.pack, person)
-        if self.size <= 256:
-            skin = np.stack([cv2.resize(t, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for t in skin])
-        self._texture = np.ascontiguousarray(skin)
+        self._texture = np.ascontiguousarray(halved(skin) if self.size <= 256 else skin)
         self._join()
 
     def _join(self) -> None:

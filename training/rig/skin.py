@@ -28,6 +28,7 @@ from training.rig.relief import Relief, face_relief, tilt_of_height
 
 Array = NDArray[np.float32]
 
+REGION = 7  # channel of the wrinkle region
 # Hairline: lowest height with hair as a function of the azimuth around the head
 HAIRLINE_AZIMUTH = np.radians([0, 15, 30, 42, 52, 60, 66, 72, 80, 92, 104, 118, 135, 155, 180])
 HAIRLINE_Y = np.array([10.6, 10.6, 10.2, 9.0, 7.0, 4.6, 2.6, 1.4, 3.6, 4.6, 2.2, -1.0, -3.2, -4.2, -4.6])
@@ -64,6 +65,13 @@ def paint_skin(pack: HeadPack, person: Person) -> NDArray[np.uint8]:
             _encode(back_colour, back_gloss, back_tilt, nowhere, none),
         ]
     )
+
+
+def halved(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The texture at half size; wrinkle regions are numbers and must not be averaged."""
+    small = np.stack([cv2.resize(tile, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for tile in texture])
+    small[..., REGION] = texture[:, ::2, ::2, REGION]
+    return small
 
 
 def _encode(colour: Array, gloss: Array, tilt: Array, region: Array, moving: Array) -> NDArray[np.uint8]:
