@@ -79,7 +79,7 @@ def render(avatar: Avatar, film: Film, progress: Progress = lambda done, total: 
             for waiting in pending:
                 waiting.cancel()
         outputs.finish()
-    return Rendered(outputs.frames, f"{loaded.graphs[1].device} ({loaded}), {workers} at once")
+    return Rendered(outputs.frames, f"{loaded.graphs[1].device}, {workers} frames at once ({loaded})")
 
 
 def _expected_frames(speech: SpeechFile, seconds: float | None) -> int | None:

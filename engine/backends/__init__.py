@@ -47,7 +47,7 @@ def load_graphs(models: Sequence[tuple[bytes, GraphSpec]], backend: str = "auto"
         try:
             return Loaded(_load(models, candidate, threads), candidate, tuple(reasons))
         except BackendError as error:
-            reasons.append(f"{candidate}: {error}")
+            reasons.append(str(error) if str(error).startswith(candidate) else f"{candidate}: {error}")
     raise BackendError(f"no back end works here: {'; '.join(reasons)}")
 
 

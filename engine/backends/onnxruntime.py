@@ -38,7 +38,8 @@ class OnnxRuntimeBackend:
             raise BackendError(f"onnxruntime cannot load {spec.file}: {str(error).strip().splitlines()[0]}") from None
         if session.get_providers() != [_PROVIDER]:
             raise BackendError(f"onnxruntime: expected {_PROVIDER}, the session runs on {session.get_providers()}")
-        return OnnxRuntimeGraph(session, spec, f"ONNX Runtime on the CPU, {self._threads or 'all'} threads")
+        threads = "all threads" if not self._threads else f"{self._threads} thread{'s' * (self._threads > 1)}"
+        return OnnxRuntimeGraph(session, spec, f"ONNX Runtime on the CPU, {threads}")
 
 
 class _Turn:

@@ -53,7 +53,7 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise BackendError(f"openvino cannot load {spec.file}: {str(error).strip().splitlines()[-1]}") from None
         threads = self._threads or compiled.get_property("INFERENCE_NUM_THREADS")
-        return OpenVinoGraph(self._ov, compiled, spec, f"OpenVINO on the CPU, {threads} threads")
+        return OpenVinoGraph(self._ov, compiled, spec, f"OpenVINO on the CPU, {threads} thread{'s' * (threads > 1)}")
 
 
 class _Turn:
