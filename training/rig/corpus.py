@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from training.data.clip import CORPUS_FORMAT, FPS, Clip, ClipError, Corpus, read_clip, write_text_atomic
+from training.data.clip import CORPUS_FORMAT, FPS, ClipError, Corpus, read_clip, write_text_atomic
 from training.rig.align import AlignmentError
 from training.rig.clipmaker import make_clip
 from training.rig.landmarks import LandmarkModel
@@ -28,6 +28,7 @@ from training.rig.pack import HeadPackError, load_pack
 from training.rig.person import Person, cast
 from training.rig.plan import SPLIT_RULE, Slot, held_people, open_folders, slots
 from training.rig.progress import progress_bar, start_workers
+from training.rig.report import count_minutes, write_report
 from training.rig.speech import SpeechError
 
 
@@ -64,8 +65,6 @@ def main(options: Options) -> int:
             from training.rig.drawing import draw_corpus
 
             rejected += draw_corpus(options.out, options.workers, options.head_pack)
-        from training.rig.report import write_report
-
         pictures = options.rerender or options.pixels != "none"
         write_report(options.out, rejected, pictures, options.head_pack)
     except (ClipError, SpeechError, HeadPackError) as error:
@@ -81,6 +80,9 @@ def main(options: Options) -> int:
             file=sys.stderr,
         )
         return 2
+    share = Corpus(options.out).about.get("real_voice_share", 1.0)
+    if share < 0.5:
+        print(f"corpus: only {share:.0%} of the time is a real voice; name recordings with --speech", file=sys.stderr)
     for line in rejected:
         print(f"corpus: left out {line}", file=sys.stderr)
     print(f"{options.out}/report.html")
@@ -120,7 +122,7 @@ def annotate(options: Options) -> list[str]:
     kept, rejected = _fill(options, slots(people, folders, options.seed))
     for clip_id in set(Corpus(root).ids()) - set(kept):  # made ahead by a worker, beyond the minutes asked for
         shutil.rmtree(root / "clips" / clip_id)
-    about.update(_counts([read_clip(root / "clips" / k) for k in kept]), held_people=sorted(held_people(people)))
+    about.update(count_minutes([read_clip(root / "clips" / k) for k in kept]), held_people=sorted(held_people(people)))
     about["rejected"] = rejected
     write_text_atomic(root / "corpus.json", json.dumps(about, indent=1) + "\n")
     return rejected
@@ -189,25 +191,6 @@ def _fill(options: Options, plan: Iterator[Slot]) -> tuple[list[str], list[str]]
             bar.update(task, completed=min(round(seconds), round(wanted)), note=f"{len(kept)} clips")
         pool.shutdown(cancel_futures=True)
     return kept, rejected
-
-
-def _counts(clips: list[Clip]) -> dict:
-    seconds: dict[str, Counter] = {"split": Counter(), "person": Counter(), "voice": Counter(), "emotion": Counter()}
-    real = 0.0
-    for clip in clips:
-        s = clip.info.frames / FPS
-        real += s * clip.info.real_voice
-        for key, value in (
-            ("split", clip.info.split),
-            ("person", clip.info.person),
-            ("voice", clip.info.voice),
-            ("emotion", clip.info.script[0][1] if clip.info.script else "neutral"),
-        ):
-            seconds[key][value] += s
-    total = sum(seconds["split"].values())
-    minutes = {f"minutes_by_{k}": {n: round(v / 60, 2) for n, v in sorted(c.items())} for k, c in seconds.items()}
-    share = round(real / total, 3) if total else 0.0
-    return {"clips": len(clips), "minutes": round(total / 60, 2), "real_voice_share": share, **minutes}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.data.clip import EMOTIONS, FPS, ClipError, Corpus, read_clip, write_text_atomic
+from training.data.clip import EMOTIONS, FPS, Clip, ClipError, Corpus, read_clip, write_text_atomic
 from training.rig.expressions import VISEMES, emotion_expression, viseme_expression
 from training.rig.pack import load_pack
 from training.rig.person import Person
@@ -81,6 +81,26 @@ def contact_sheet(root: Path, head_pack: Path | None = None, workers: int = 0) -
     return sheet
 
 
+def count_minutes(clips: list[Clip]) -> dict:
+    """Clips, minutes, share of real voice, and minutes by split, person, voice and first mood: for corpus.json."""
+    seconds: dict[str, Counter] = {"split": Counter(), "person": Counter(), "voice": Counter(), "emotion": Counter()}
+    real = 0.0
+    for clip in clips:
+        s = clip.info.frames / FPS
+        real += s * clip.info.real_voice
+        for key, value in (
+            ("split", clip.info.split),
+            ("person", clip.info.person),
+            ("voice", clip.info.voice),
+            ("emotion", clip.info.script[0][1] if clip.info.script else "neutral"),
+        ):
+            seconds[key][value] += s
+    total = sum(seconds["split"].values())
+    minutes = {f"minutes_by_{k}": {n: round(v / 60, 2) for n, v in sorted(c.items())} for k, c in seconds.items()}
+    share = round(real / total, 3) if total else 0.0
+    return {"clips": len(clips), "minutes": round(total / 60, 2), "real_voice_share": share, **minutes}
+
+
 def _bars(title: str, values: dict[str, float], unit: str) -> str:
     most = max(values.values(), default=1) or 1
     rows = "".join(
@@ -102,7 +122,8 @@ def _phone_counts(root: Path, ids: list[str]) -> dict[str, float]:
 def write_report(root: Path, rejected: list[str], pictures: bool, head_pack: Path | None = None) -> Path:
     """Writes report.html beside the clips; with `pictures` the contact sheet too."""
     corpus = Corpus(root)
-    about, ids = corpus.about, corpus.ids()
+    ids = corpus.ids()
+    about = {**count_minutes(list(corpus)), **corpus.about}
     sheet = contact_sheet(root, head_pack).name if pictures else ""
     drawn = sum(clip.has_pixels() for clip in corpus)
     people = [Person.from_json(p.read_bytes()) for p in sorted((root / "people").glob("*.json"))]
