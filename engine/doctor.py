@@ -142,7 +142,7 @@ def _speed(avatar: Avatar) -> Check:
         animator.close()
     usual, slow = each.quantile(0.5), each.quantile(0.95)
     found = f"{usual:.0f} ms a frame, 95% under {slow:.0f} ms (budget {FRAME_MS:.0f} ms) with {animator.backend}"
-    mend = "close other programs; an avatar with fewer people or a graphics card with TensorRT is faster"
+    mend = "close other programs, send fewer frames (--fps 15), or use a graphics card with TensorRT"
     return Check("speed", slow < FRAME_MS, found, "" if slow < FRAME_MS else mend)
 
 

@@ -61,9 +61,9 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., "sub
 
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
-    """Four seconds of syllables of noise and tone, 48 kHz: as broad as speech, and no two moments alike."""
+    """Three seconds of syllables of noise and tone, 48 kHz: as broad as speech, and no two moments alike."""
     rng = np.random.default_rng(3)
-    time_s = np.arange(4 * 48000) / 48000
+    time_s = np.arange(3 * 48000) / 48000
     loud = np.clip(np.sin(2 * np.pi * (2.5 + 0.7 * np.sin(time_s)) * time_s), 0, 1) ** 0.5
     sound = 0.25 * loud * (np.convolve(rng.standard_normal(len(time_s)), np.ones(6) / 6, "same") + 0.3)
     path = tmp_path / "speech.wav"

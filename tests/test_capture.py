@@ -90,10 +90,10 @@ def test_the_clock_follows_the_earliest_arrivals(late_s: list[float]) -> None:
 def test_a_clock_that_is_off_is_followed(ppm: int) -> None:
     clock = StreamClock()
     clock.anchor(0, 0.0)
-    for block in range(60_000):
+    for block in range(30_000):
         position, at_s = 160 * (block + 1), 0.01 * (block + 1) * (1 - ppm * 1e-6)
         clock.observe(position, at_s)
-    assert abs(clock.time_of(position) - at_s) < 0.001, "ten minutes must not add up to 120 ms"
+    assert abs(clock.time_of(position) - at_s) < 0.001, "five minutes must not add up to 60 ms"
 
 
 # Capture
@@ -127,11 +127,11 @@ def test_a_microphone_clock_that_is_off_loses_and_adds_nothing(ppm: float) -> No
     ledger = capture._ledger
     filled_s, dropped_s = ledger.silence_filled_s, ledger.backlog_dropped_s
     lateness = []
-    for now_s in np.arange(1.0, 180.0, TURN_S):
+    for now_s in np.arange(1.0, 90.0, TURN_S):
         if len(capture.pull(now_s)):
             lateness.append(now_s - capture.clock.time_of(capture.position))
     assert (ledger.silence_filled_s, ledger.backlog_dropped_s) == (filled_s, dropped_s)
-    assert capture.position / RATE == pytest.approx(180 * (1 + ppm * 1e-6), abs=0.03)
+    assert capture.position / RATE == pytest.approx(90 * (1 + ppm * 1e-6), abs=0.03)
     assert max(lateness) < 0.016, "the clock must stay with the microphone"
     assert min(lateness) > -0.001
 

@@ -176,7 +176,7 @@ def test_in_a_recording_the_mouth_moves_with_the_sound(tiny_rgba_pack: Path, tmp
     likeness = {lag: np.corrcoef(openness[5:], loudness(lag)[5:])[0, 1] for lag in range(-12, 13)}
     best = max(likeness, key=lambda lag: likeness[lag])
     assert likeness[best] > 0.6
-    assert abs(best) <= 2, f"the mouth is {best} frames after the sound (AAC itself begins a frame late): {likeness}"
+    assert abs(best) <= 1, f"the mouth is {best} frames after the sound: {likeness}"
 
 
 def test_a_failure_is_kept_the_film_finished_and_the_camera_left_on_its_picture(

@@ -44,13 +44,13 @@ def test_a_click_comes_as_late_as_wanted(rate: int, wanted_s: float) -> None:
 
 
 @pytest.mark.parametrize("ppm", [-200.0, 200.0])
-def test_two_clocks_stay_together_for_ten_minutes(ppm: float) -> None:
+def test_two_clocks_stay_together_for_minutes(ppm: float) -> None:
     delay = Delay(16000)
     delay.wanted_s = 0.08
     minute = np.random.default_rng(0).normal(0, 0.1, 60 * 16000).astype(np.float32)
     played(delay, minute[: 16000 * 5], 16000, ppm)
     underruns = delay.underruns
-    for _ in range(4):
+    for _ in range(2):
         played(delay, minute, 16000, ppm)
         assert delay.held_s == pytest.approx(0.08, abs=EASE_S + 0.006)
     assert delay.underruns == underruns
