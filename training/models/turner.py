@@ -31,6 +31,7 @@ PLACES = 6  # learned maps over each still
 WIDE, LOW, FINE = 32, 64, 16  # channels on the coarse grid, on half of it, and on the grid
 FLOW_PX = 8.0  # pixels per unit of a learned correction
 MIDDLE_CM, DEPTH_CM = 105.0, 8.0  # distance of the head from the camera, and the scale of its depth
+CRISP = 2.0
 FRONT_STEPS, SIDE_STEPS = 3, 3
 FACE_PLANE_CM = 8.0  # z of the plane through the face from which the search starts
 
@@ -100,7 +101,9 @@ class Turner(nn.Module):
         x = self.out(x)
         found = at.view(n, b, 2, g, g).transpose(0, 1) if n * b > n else at.view(1, n, 2, g, g)
         pixels = (found + 1) * (self.size / 2) - 0.5 + FLOW_PX * x[:, : 2 * n].view(b, n, 2, g, g)
-        weight = (4 * x[:, 2 * n : 3 * n] + self.prior - doubt).softmax(1)
+        belief = 4 * x[:, 2 * n : 3 * n] + self.prior - doubt
+        # learning needs every still's say; a finished picture is crisper, and cheaper, with fewer of them mixed
+        weight = (belief if self.training else CRISP * belief).softmax(1)
         return pixels, weight, torch.exp(x[:, 3 * n :].clamp(-2, 1.5))
 
     def _surfaces(self, moved: Tensor, surface: Tensor) -> Tensor:
