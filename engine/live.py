@@ -184,7 +184,7 @@ class LiveEngine:
     def start_recording(self, path: str | Path) -> None:
         """Begins a film. Raises `OutputError` if it cannot be written or one is being made."""
         session = self._session
-        if session.recording is not None:
+        if session.recording is not None and session.recording.running:
             raise OutputError(f"{session.recording.path} is being recorded; stop that first")
         film = Recording(Path(path), session.width, session.height, session.avatar.name)
         film.begin()
@@ -261,13 +261,17 @@ class LiveEngine:
 
 
 class _Sampler:
-    """Looks at memory and processor once a second."""
+    """Looks at memory and processor once a second, and at the film: a full disk ends it, not the session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def step(self, now_s: float) -> float:
         self._session.ledger.memory.sample()
+        film = self._session.recording
+        if film is not None and film.failure:
+            self._session.recording = None
+            self._session.say("recording failed", film.failure)
         return now_s + SAMPLE_EVERY_S
 
     def close(self) -> None:

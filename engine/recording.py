@@ -59,6 +59,8 @@ class Recording:
 
     def offer_sound(self, heard: Heard) -> None:
         """Takes the next sound; the first one decides where the film begins. Inference thread."""
+        if self.failure:
+            return
         if self._first is None:
             self._first = ceil(Fraction(heard.position) / SAMPLES_PER_FRAME)
         try:
@@ -70,7 +72,7 @@ class Recording:
         """Takes a frame, which nobody may write to any more; when the writer is behind, it is left out. Inference
         thread.
         """
-        if self._first is None or index < self._first:
+        if self._first is None or index < self._first or self.failure:
             return
         try:
             self._pictures.put_nowait((index - self._first, picture))

@@ -19,6 +19,7 @@ from engine.controls import Controls
 from engine.errors import AudioError, AvatarError, OutputError
 from engine.inference import Inference
 from engine.live import LiveConfig, LiveEngine
+from engine.outputs.recorder import Recorder
 
 PATIENCE_S = 60.0  # a busy machine may be slow; what is asserted is what happens, never how fast
 
@@ -177,6 +178,32 @@ def test_in_a_recording_the_mouth_moves_with_the_sound(tiny_rgba_pack: Path, tmp
     best = max(likeness, key=lambda lag: likeness[lag])
     assert likeness[best] > 0.6
     assert abs(best) <= 1, f"the mouth is {best} frames after the sound: {likeness}"
+
+
+def test_a_full_disk_ends_the_film_and_nothing_else(
+    engine: LiveEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Recorder, stream: object, frame: object) -> None:
+        if self.frames > 20 and self.path.name == "full.mp4":
+            raise OutputError("full.mp4: writing failed (No space left on device)")
+        mux(self, stream, frame)
+
+    mux = Recorder._mux
+    monkeypatch.setattr(Recorder, "_mux", full)
+    engine.start()
+    frames(engine, 10)
+    engine.start_recording(tmp_path / "full.mp4")
+    until(lambda: "recording failed" in [event.kind for event in engine.statistics().events], "the film's failure")
+    assert "No space left" in engine.statistics().recording_failure
+    assert engine.statistics().recording == ""
+    assert engine.failure is None
+    frames(engine, 10)
+    kept = list(tmp_path.glob("full.partial*"))
+    assert film_of(kept[0])[0] > 5, "what was filmed so far plays"
+    engine.start_recording(tmp_path / "second.mp4")
+    until(lambda: engine.statistics().recording_s > 0.5, "a second film")
+    engine.stop()
+    assert film_of(tmp_path / "second.mp4")[0] > 5
 
 
 def test_a_failure_is_kept_the_film_finished_and_the_camera_left_on_its_picture(
