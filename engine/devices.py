@@ -3,6 +3,8 @@ take.
 """
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -53,6 +55,19 @@ def listed() -> tuple[list[Listed], list[str]]:
         except OutputError as error:
             notes.append(str(error))
     return found, notes
+
+
+def looked_anew(limit_s: float = 15.0) -> tuple[list[Listed], list[str]]:
+    """As `listed`, with what was plugged in since this process started: PortAudio lists devices once in a process, so a
+    short-lived one is asked. Takes a second: not for a window's own thread.
+    """
+    words = [sys.executable, "-m", "engine", "devices", "--as-json"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=limit_s, check=True)
+        answer = json.loads(done.stdout)
+        return [Listed(**device) for device in answer["devices"]], list(answer["notes"])
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return listed()
 
 
 def command(as_json: bool = False) -> int:

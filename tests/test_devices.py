@@ -132,3 +132,16 @@ def test_the_command_says_what_is_missing(
     assert "no microphone found" in said
     assert "no output found" in said
     assert "--camera none" in said
+
+
+def test_looking_anew_asks_a_new_process() -> None:
+    found, notes = command_module.looked_anew()
+    assert all(isinstance(device, command_module.Listed) for device in found)
+    assert {device.kind for device in found} <= {"microphone", "output", "camera"}
+    assert found or notes
+
+
+def test_looking_anew_falls_back_to_what_is_known(laptop: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_module.sys, "executable", "/no/such/python")
+    found, _ = command_module.looked_anew()
+    assert "USB Headset" in [device.name for device in found]
