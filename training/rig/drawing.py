@@ -25,6 +25,7 @@ QUALITY = {
     "rgb.mp4": "12",
     "alpha.mp4": "2",
 }  # x264's CRF; edges are laid over other pictures, so alpha is all but exact
+LIMITED_RANGE, FULL_RANGE = 1, 2  # FFmpeg's names for 16..235 and 0..255; alpha must not be squeezed
 CLIPS_A_TASK = 6  # of one person: dressing a person costs as much as several frames
 
 
@@ -62,11 +63,15 @@ class _Encoder:
         self._stream = self._container.add_stream("libx264", rate=fps)
         self._stream.width = self._stream.height = size
         self._stream.pix_fmt = pixel_format
+        self._stream.codec_context.color_range = FULL_RANGE if pixel_format == "gray" else LIMITED_RANGE
         self._stream.thread_count = 1
         self._stream.options = {"crf": QUALITY[path.name], "preset": "medium"}
 
     def write(self, picture: np.ndarray, layout: str) -> None:
-        for packet in self._stream.encode(av.VideoFrame.from_ndarray(picture, format=layout)):
+        frame = av.VideoFrame.from_ndarray(picture, format=layout)
+        if layout == "gray":
+            frame.color_range = FULL_RANGE
+        for packet in self._stream.encode(frame):
             self._container.mux(packet)
 
     def close(self) -> None:
