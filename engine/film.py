@@ -30,7 +30,7 @@ from engine.encoder import AudioEncoder
 from engine.film_files import Drawn, Film, FilmFiles
 from engine.idle import Motion, move
 from engine.manifest import FPS, HOP_SAMPLES, RATE
-from engine.outputs.recorder import to_yuv
+from engine.outputs.pixels import to_yuv
 from engine.prosody import Prosody
 
 Progress = Callable[[int, int | None], None]  # frames done, frames in all if known

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from engine.errors import OutputError
-from engine.outputs.recorder import FilmSpec, Recorder, bleed, to_yuv
+from engine.outputs.pixels import bleed, to_yuv
+from engine.outputs.recorder import FilmSpec, Recorder
 
 SPEC = FilmSpec(128, 96, "Tiny")
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from engine.animator import straighten
 from engine.errors import OutputError
 from engine.manifest import FPS
+from engine.outputs.pixels import bleed, to_yuv
 
 Pixels = NDArray[np.uint8]
 AAC_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -246,23 +245,6 @@ class Recorder:
             self._container.close()
         if not keep:
             self.partial.unlink(missing_ok=True)
-
-
-def to_yuv(rgb: Pixels) -> Pixels:
-    """RGB [h, w, 3] -> I420 [h * 3 / 2, w] uint8, BT.601, limited range."""
-    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420), np.uint8)
-
-
-def bleed(rgba: Pixels) -> Pixels:
-    """Premultiplied -> straight alpha, with colour bled into the empty pixels beside the bust: codecs smear across
-    its edge.
-    """
-    straight = straighten(rgba)
-    near = cv2.blur(rgba, (17, 17)).astype(np.uint16)
-    empty = (rgba[..., 3] == 0) & (near[..., 3] > 0)
-    part = near[empty]
-    straight[empty, :3] = np.minimum(part[:, :3] * 255 // part[:, 3:], 255)
-    return straight
 
 
 def _reason(error: Exception) -> str:
