@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from engine.avatar import default_avatar, open_avatar
 from engine.controls import Background, Controls, parse_background, parse_emotion, parse_framing, parse_gaze, parse_pose
@@ -20,6 +21,7 @@ from engine.errors import ControlError, MouthpieceError, OutputError
 from engine.live import LiveConfig, LiveEngine, Statistics
 
 LOOK_EVERY_S = 0.25
+LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def command(
@@ -137,22 +139,24 @@ def _watch(engine: LiveEngine, seconds: float | None, interrupts: _Interrupts) -
             time.sleep(LOOK_EVERY_S)
 
 
-def _line(now: Statistics) -> str:
-    """What the person sees while speaking."""
+def _line(now: Statistics) -> Text:
+    """What the person sees while speaking: the most important first, for narrow terminals cut it off."""
     if not now.frames:
-        return "loading the avatar"
-    heard = {"off": "no microphone", "lost": "microphone lost", "silent": "microphone sends only zeros"}
-    bar = "▁▂▃▄▅▆▇█"[min(7, int(8 * now.level**0.5))]
+        return Text("loading the avatar")
+    states = {"off": "no microphone", "lost": "microphone lost", "silent": "microphone sends only zeros"}
+    heard = states.get(now.microphone_status, f"{LEVELS[min(7, int(8 * now.level**0.5))]} {now.microphone}")
+    camera = "waiting for the camera" if not now.camera_ok else "" if now.camera == "none" else now.camera
     parts = [
-        f"{now.fps:4.1f} fps to {now.camera if now.camera_ok else 'no camera yet'}",
-        f"voice to frame {now.latency_p50_ms:.0f} / {now.latency_p95_ms:.0f} ms",
-        f"late {100 * now.late / now.frames:.1f} %",
-        heard.get(now.microphone_status, f"{bar} {now.microphone}"),
+        f"{now.fps:.0f} fps",
+        f"{now.latency_p50_ms:.0f}/{now.latency_p95_ms:.0f} ms",
+        f"late {100 * now.late / now.frames:.1f}%",
+        f"recording {now.recording_s:.0f} s" if now.recording else "",
+        heard,
+        camera,
         f"{now.rss_mb:.0f} MB",
+        "Ctrl-C ends",
     ]
-    if now.recording:
-        parts.append(f"recording {now.recording_s:.0f} s")
-    return "   ".join(parts) + "   Ctrl-C ends"
+    return Text("  ".join(filter(None, parts)), no_wrap=True, overflow="ellipsis")
 
 
 def _say_how_it_went(engine: LiveEngine, record: Path | None) -> None:
