@@ -2,7 +2,8 @@
 
 A small net, trained on rig speech (training/data/calibrate.py), reads lip aperture and mouth width off the sound; the
 lag at which they best match the measured ones is the offset. Loudness alone, the usual proxy, misses by 50 ms on a
-clip of three seconds; this is within 20 ms for 86 % of held-out sentences of four seconds and for 94 % of nine.
+clip of three seconds; this is within 20 ms for 81 % of held-out sentences of four seconds, with rooms and noise over
+them, and for 91 % of nine seconds; within 40 ms for 99 %.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ WINDOW_SAMPLES = 512
 BANDS = 20
 CONTEXT_HOPS = tuple(range(-18, 19, 3))
 LONGEST_LAG_HOPS = 45
+DRY_S = 0.005  # the net learned on rooms, which delay a sound's energy: dry sound reads 10 ms early; half-way
 SLOW_HOPS = 40  # what changes more slowly than this is mood or head motion, not speech
 ASSET = Path(__file__).with_name("assets") / "lips_from_sound.safetensors"
 # Both grow with the root of the seconds heard. On 70 held-out sentences, alone and joined, these two marks let through
@@ -60,7 +62,7 @@ def estimate(audio: np.ndarray, times: np.ndarray, aperture: np.ndarray, width: 
     confidence = min(score[best] * root / SURE_SCORE, (score[best] - score[far].max()) * root / SURE_LEAD) / 2
     if not 0 < best < len(lags) - 1:
         confidence = 0.0
-    return Offset(-float(_peak(lags, score, best)) * HOP_S, float(np.clip(confidence, 0, 1)), float(score[best]))
+    return Offset(DRY_S - float(_peak(lags, score, best)) * HOP_S, float(np.clip(confidence, 0, 1)), float(score[best]))
 
 
 def _scores(said: np.ndarray, shown: np.ndarray, spoken: np.ndarray, lags: np.ndarray) -> np.ndarray:
