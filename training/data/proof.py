@@ -89,7 +89,6 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     shows = {}
     for film in FILMS[:films]:
-        print(f"drawing {film.name}", flush=True)
         shows[film.name] = draw(film, folder, seconds)
     prepare(Options(folder, out / "corpus", jobs=jobs, size=256))
     good = [report(film, *shows[film.name], out / "corpus") for film in FILMS[:films]]
@@ -105,6 +104,7 @@ def draw(film: Film, folder: Path, seconds: float) -> tuple[LandmarkModel, Perfo
     show = perform(spoken.phones, spoken.audio, list(film.script), face, film.person)
     path = folder / f"{film.name}{film.suffix}"
     if not path.exists():
+        print(f"drawing {path}", flush=True)
         renderer.set_person(person)
         times = picture_times(film, len(spoken.audio) / RATE)
         pictures = (frame(film, renderer, at_time(show, t), k) for k, t in enumerate(times))

@@ -1,6 +1,6 @@
 """How far sound and picture are apart: what the sound says the lips should do, against what they do.
 
-A small net, trained on rig speech (training/data/calibrate.py), reads lip aperture and mouth width off the sound; the
+A small net, trained on rig speech (training/data/learn_sync.py), reads lip aperture and mouth width off the sound; the
 lag at which they best match the measured ones is the offset. Loudness alone, the usual proxy, misses by 50 ms on a
 clip of three seconds; this is within 20 ms for 81 % of held-out sentences of four seconds, with rooms and noise over
 them, and for 91 % of nine seconds; within 40 ms for 99 %.
@@ -28,7 +28,7 @@ DRY_S = 0.005  # the net learned on rooms, which delay a sound's energy: dry sou
 SLOW_HOPS = 40  # what changes more slowly than this is mood or head motion, not speech
 ASSET = Path(__file__).with_name("assets") / "lips_from_sound.safetensors"
 # Both grow with the root of the seconds heard. On 70 held-out sentences, alone and joined, these two marks let through
-# 88 % of the right answers (within 30 ms) and none of the lips that belonged to another sentence.
+# 87 % of the right answers (within 30 ms) and none of the lips that belonged to another sentence.
 SURE_SCORE, SURE_LEAD = 1.0, 0.3  # of the best lag's score, and of its lead over lags far from it
 
 
