@@ -16,6 +16,7 @@ from engine.avatar import Avatar
 from engine.controls import Controls
 from engine.curves import Curves
 from engine.errors import OutputError
+from engine.expressions import EXPRESSION_NAMES
 from engine.outputs.recorder import FilmSpec, Recorder
 
 Pixels = NDArray[np.uint8]
@@ -109,7 +110,8 @@ class FilmFiles:
         """Completes every file, then gives each its name: nothing is named unless all are whole."""
         if self._folder and self._expressions:
             path = self._folder / "expression.safetensors"
-            safetensors.numpy.save_file({"expression": np.stack(self._expressions)}, path)
+            names = {"names": " ".join(EXPRESSION_NAMES)}
+            safetensors.numpy.save_file({"expression": np.stack(self._expressions)}, path, names)
         for recorder in self._recorders:
             recorder.finish()
         if self._folder and self._film.frames:

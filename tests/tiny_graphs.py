@@ -7,8 +7,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from engine.expressions import EXPRESSION_NAMES
+
 CONTEXT, WINDOW, LOOKAHEAD = 6, 8, 4
-CELLS, STILLS, JAW, BLINK_L, BLINK_R = 16, 2, 17, 0, 1
+CELLS, STILLS = 16, 2
+JAW, BLINK_L, BLINK_R = (EXPRESSION_NAMES.index(name) for name in ("jawOpen", "eyeBlink_L", "eyeBlink_R"))
 
 
 class GraphBuilder:
