@@ -9,6 +9,7 @@ frontal face with the frame's expression, the turner to turn stills that already
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -239,6 +240,17 @@ def keep(run: Run, composer: Composer, table: dict[str, dict[str, float]]) -> No
     write_json(out / "best.json", story)
 
 
+def score(table: dict[str, dict[str, float]]) -> float:
+    """What `best` means: whole frames and faces, dB."""
+    return float(np.mean([row["psnr"] + row["face_psnr"] for row in table.values()]))
+
+
+def kept_score(out: Path) -> float:
+    """Score of the best checkpoint of an earlier part of the run; -1 where there is none."""
+    story = out / "best.json"
+    return score(json.loads(story.read_text())["held_out"]) if story.is_file() else -1.0
+
+
 def main(arguments: list[str] | None = None) -> None:
     config = read_config(ComposerStageConfig(), arguments)
     out = config.run.out
@@ -251,7 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
     objective = FaceObjective(composer)
     run = Run(objective, config, replace(config.run))
     averaged = build(config, out).eval()
-    judge, best = Judge(frames, averaged), -1.0
+    judge, best = Judge(frames, averaged), kept_score(out) if config.run.resume else -1.0
     console = Console(stderr=True)
     for step in run.steps("frames"):
         rng = np.random.default_rng([config.run.seed, step])
@@ -263,11 +275,10 @@ def main(arguments: list[str] | None = None) -> None:
         if run.step % config.check_every == 0 or run.step == config.run.steps:
             averaged.load_state_dict({n.removeprefix("composer."): t for n, t in run.averaged().items()}, strict=False)
             table = judge()
-            score = float(np.mean([row["psnr"] + row["face_psnr"] for row in table.values()]))
             run.metrics = {"held_out": table}
             console.print(f"step {run.step}: {table}")
-            if score > best:
-                best = score
+            if score(table) > best:
+                best = score(table)
                 keep(run, averaged, table)
 
 
