@@ -86,8 +86,8 @@ def command(
     config = LiveConfig(mic, camera, monitor, backend, controls, fps=_frame_rate(fps))
     engine = LiveEngine(open_avatar(avatar or default_avatar()), config)
     with _Interrupts() as interrupts:
+        engine.start()
         try:
-            engine.start()
             if record is not None:
                 engine.start_recording(record)
             _watch(engine, seconds, interrupts)

@@ -303,6 +303,7 @@ def test_bad_words_give_one_clear_line(
 
     monkeypatch.chdir(tmp_path)
     assert main(["live", "--camera", "none", "--avatar", str(tiny_rgba_pack), *words]) == 1
+    assert not list(tmp_path.glob("film*")), "nothing is left behind"
     said = capsys.readouterr().err.strip().splitlines()
     assert len([each for each in said if each.startswith("mouthpiece:")]) == 1
     assert line in said[-1]
