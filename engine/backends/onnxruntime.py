@@ -22,7 +22,9 @@ class OnnxRuntimeBackend:
         try:
             import onnxruntime
         except ImportError as error:
-            raise BackendError(f"onnxruntime is not installed ({error}); pip install 'mouthpiece[onnxruntime]'") from None
+            raise BackendError(
+                f"onnxruntime is not installed ({error}); pip install 'mouthpiece[onnxruntime]'"
+            ) from None
         self._ort, self._threads = onnxruntime, threads
 
     def load(self, model: bytes, spec: GraphSpec) -> "OnnxRuntimeGraph":
