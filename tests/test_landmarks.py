@@ -116,6 +116,11 @@ def test_without_an_environment_the_remedy_is_named(monkeypatch, tmp_path, capsy
     assert "--setup" in capsys.readouterr().err
 
 
+def test_a_python_that_cannot_run_is_named(tmp_path):
+    with pytest.raises(LandmarkError, match="cannot run"):
+        MediapipeLandmarker(tmp_path / "nope")
+
+
 def test_a_python_without_mediapipe_is_told_apart():
     with pytest.raises(LandmarkError, match=r"mediapipe.*--setup"):
         MediapipeLandmarker(Path(sys.executable))

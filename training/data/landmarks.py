@@ -80,9 +80,9 @@ class MediapipeLandmarker:
     """
 
     def __init__(self, python: Path | None = None):
+        python = python or find_python()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - read back when the worker dies
         environment = {**os.environ, "GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-        python = python or find_python()
         try:
             self._process = subprocess.Popen(
                 [str(python), "-I", str(WORKER)],
@@ -93,6 +93,7 @@ class MediapipeLandmarker:
                 start_new_session=True,  # Ctrl-C is for the caller; the worker goes when its stdin closes
             )
         except OSError as error:
+            self._log.close()
             raise LandmarkError(
                 f"cannot run {python} ({error}); make it: python -m training.data.landmarks --setup"
             ) from error
