@@ -13,6 +13,7 @@ import torch
 from training.data.clip import ClipInfo, Truth, write_clip
 from training.data.spoken import CropPlan, SpokenClip, draw_batch, draw_crop, hops_of, learn_lips, load_clip, pressed
 from training.losses.talking import TalkingLoss
+from training.metrics.heard import perform
 from training.models.cpc import AudioEncoderConfig
 from training.models.talker import Talker, TalkerConfig, load_hearing, newest_hops, windows_at
 from training.rig.expressions import EXPRESSIONS, INDEX
@@ -206,7 +207,7 @@ def test_stage_leaves_a_checkpoint_that_speaks(corpus: Path, tmp_path: Path, mon
     assert hearing.about["lookahead_hops"] in (0, 4)
     assert set(hearing.about["metrics"]) == {"val"}
     clip = clips_of(corpus)[0]
-    expression = stage.perform(hearing.encoder, hearing.talker, clip)
+    expression = perform(hearing.encoder, hearing.talker, clip)
     assert expression.shape == (clip.frames, 60)
     assert np.isfinite(expression).all()
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import soxr
 import torch
+import tyro
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class CpcConfig:
     """Largest speed-up (and slow-down) of a crop."""
     no_speech_share: float = 0.05
     encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
-    run: RunOptions = field(default_factory=lambda: RunOptions(out=Path("runs/cpc")))
+    run: Annotated[RunOptions, tyro.conf.arg(name="")] = field(default_factory=lambda: RunOptions(out=Path("runs/cpc")))
 
 
 class CpcObjective(nn.Module):

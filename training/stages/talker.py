@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from training.data.clip import ClipError, Corpus
 from training.data.codec import recode
 from training.data.sound import utterance
-from training.data.spoken import Crop, CropPlan, Lips, SpokenClip, draw_batch, hops_of, learn_lips, load_clip, pressed
+from training.data.spoken import Crop, CropPlan, Lips, SpokenClip, draw_batch, learn_lips, load_clip, pressed
 from training.losses.talking import TalkingLoss
-from training.metrics.lips import Spoken, lip_table
-from training.models.cpc import HOP_SAMPLES, RATE, AudioEncoder, AudioEncoderConfig
+from training.metrics.heard import judge, listen
+from training.models.cpc import RATE, AudioEncoder, AudioEncoderConfig
 from training.models.talker import Talker, TalkerConfig, newest_hops
 from training.rig.expressions import EXPRESSIONS
 from training.stages.run import Run, RunOptions, StageError, read_config, write_json, write_tensors
@@ -66,7 +66,9 @@ class TalkerStageConfig:
     """Learning rate of the encoder relative to the talkers'."""
     encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
     talker: TalkerConfig = field(default_factory=TalkerConfig)
-    run: RunOptions = field(default_factory=lambda: RunOptions(out=Path("runs/talker"), ema_decay=0.998))
+    run: Annotated[RunOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: RunOptions(out=Path("runs/talker"), ema_decay=0.998)
+    )
 
 
 class TalkerObjective(nn.Module):
@@ -101,30 +103,6 @@ def collate(crops: Sequence[Crop], warm_frames: int, device: torch.device) -> di
     batch["valid"] = torch.ones_like(batch["aperture"])
     batch["valid"][:, :warm_frames] = 0.0
     return {name: leaf.float().to(device) for name, leaf in batch.items()}
-
-
-@torch.no_grad()
-def perform(encoder: AudioEncoder, talker: Talker, clip: SpokenClip) -> np.ndarray:
-    """`[n, 60]`: the clip heard from its start as the live engine would, silence after it."""
-    return drive(talker, listen(encoder, clip, talker.config.lookahead_hops), clip)
-
-
-@torch.no_grad()
-def listen(encoder: AudioEncoder, clip: SpokenClip, lookahead_hops: int) -> Tensor:
-    """`[1, hops, C]`: contexts of the whole clip, and of silence up to the look-ahead after it."""
-    samples = clip.sound.cut(0, HOP_SAMPLES * (hops_of(clip.frames + 2, lookahead_hops) + 1))
-    return encoder(torch.from_numpy(samples)[None])
-
-
-@torch.no_grad()
-def drive(talker: Talker, contexts: Tensor, clip: SpokenClip) -> np.ndarray:
-    emotion = torch.from_numpy(clip.emotion)[None]
-    return talker.offline(contexts, emotion, newest_hops(0, clip.frames, talker.config.lookahead_hops))[0].numpy()
-
-
-def judge(talker: Talker, heard: Sequence[Tensor], clips: Sequence[SpokenClip], lips: Lips) -> dict[str, float]:
-    drawn = [lips.aperture(drive(talker, contexts, clip)) for contexts, clip in zip(heard, clips)]
-    return lip_table([Spoken(np.maximum(d, 0.0), clip.aperture, clip.phones) for d, clip in zip(drawn, clips)])
 
 
 def score(table: dict[str, float]) -> float:
