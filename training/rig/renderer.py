@@ -12,6 +12,7 @@ from training.rig.expressions import INDEX
 from training.rig.face import Face
 from training.rig.glasses import make_glasses
 from training.rig.hair import make_hair
+from training.rig.hair_raster import number_lanes, rasterize_hair
 from training.rig.lighting import uniforms
 from training.rig.mesh import Camera, SparseShapes, light_matrix, place, rotation, turn
 from training.rig.pack import BACK, EYE_LEFT, EYE_RIGHT, HeadPack, load_pack
@@ -102,7 +103,7 @@ class Renderer:
             return
         seeds = hair.attr[:, 4]
         lock = np.cumsum(np.r_[False, seeds[1:] != seeds[:-1]])
-        self._numbers = raster.number_lanes(seeds[np.r_[True, seeds[1:] != seeds[:-1]]], self._lanes)
+        self._numbers = number_lanes(seeds[np.r_[True, seeds[1:] != seeds[:-1]]], self._lanes)
         self._attr[-len(seeds) :, 4] = lock
         triangles = self._triangles[self._first_hair :]
         self._shadow_hair = triangles[(np.arange(len(triangles)) // SHADOW_BLOCK) % SHADOW_STEP == 0].copy()
@@ -222,7 +223,7 @@ class Renderer:
         lash_length = 0.55 + 0.45 * self.person.femininity
         hair, last = self._first_hair, len(self._triangles)
         raster.rasterize(screen, self._triangles, self._materials, self._attr, 0, hair, depth, tri_id, lash_length)
-        raster.rasterize_hair(
+        rasterize_hair(
             screen, self._triangles, self._attr, self._numbers, hair, last, depth, tri_id, self._world,
             self._world_normals,
         )  # fmt: skip

@@ -6,10 +6,12 @@ Smooth materials (skin, cloth) are shaded once a pixel and surface, hair once a 
 import numpy as np
 from numba import njit
 
+from training.rig.hair_raster import hair_lane
 from training.rig.light import KEY_DIR, LASH_COL, add, add_scaled, dot, interpolate, light_visibility, normalize, vec3
-from training.rig.materials import shade_cloth, shade_eye, shade_glasses, shade_hair, shade_mouth, shade_skin
+from training.rig.materials import shade_cloth, shade_eye, shade_glasses, shade_hair, shade_mouth
 from training.rig.pack import BACK, EYE_LEFT, EYE_RIGHT, LASH, MOUTH, TEETH
-from training.rig.raster import CLOTH, GLASSES, HAIR, hair_lane
+from training.rig.raster import CLOTH, GLASSES, HAIR
+from training.rig.skin_light import shade_skin
 
 SAME_SURFACE = 0.0022  # depth: about half a centimetre
 TONE_STEPS = 1024  # table entries per unit of linear light
