@@ -23,7 +23,11 @@ def command(out: Path = Path("mouthpiece-sample.mp4"), seconds: float | None = N
     """
     if has_display() and importlib.util.find_spec("PyQt6"):
         return subprocess.call([sys.executable, "-m", "gui"])
-    why = "There is no display here" if not has_display() else "The desktop app needs PyQt6 (pip install 'mouthpiece[gui]')"
+    why = (
+        "There is no display here"
+        if not has_display()
+        else "The desktop app needs PyQt6 (pip install 'mouthpiece[gui]')"
+    )
     print(f"{why}: rendering the bundled sample to {out} instead.", flush=True)
     words = [sys.executable, "-m", "engine", "render", str(SAMPLE), str(out)]
     if seconds is not None:

@@ -64,7 +64,9 @@ def test_view_tells_what_is_wrong():
     silent = Report(alive=True, mic_ok=True, mic_silent_s=9.0)
     assert any("silence" in line for line in resolve(Intent(), silent).notices)
     assert resolve(change(Intent(), muted=True), silent).notices == ()
-    waiting = resolve(change(Intent(), on_air=True), Report(alive=True, mic_ok=True, camera_ok=False, camera_message="no driver"))
+    waiting = resolve(
+        change(Intent(), on_air=True), Report(alive=True, mic_ok=True, camera_ok=False, camera_message="no driver")
+    )
     assert not waiting.live
     assert "no driver" in waiting.notices[0]
 

@@ -1,6 +1,7 @@
 """Graphs on the CPU through OpenVINO: two requests with preset tensors take turns, so that state is never copied."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ class OpenVinoBackend:
     name = "openvino"
 
     def __init__(self, threads: int = 0) -> None:
+        # OpenVINO reports its import to a web service unless its telemetry package is out of sight; nothing leaves this computer.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError as error:
