@@ -171,7 +171,7 @@ def _one(slot: Slot) -> tuple[str, float, str]:
 
 def _fill(options: Options, plan: Iterator[Slot]) -> tuple[list[str], list[str]]:
     """Makes clips in the plan's order until the minutes are full: (ids kept, lines about those left out)."""
-    wanted, seconds = options.minutes * 60, 0.0
+    wanted, seconds, failed = options.minutes * 60, 0.0, 0
     kept: list[str] = []
     rejected: list[str] = []
     arguments = (options.out, options.size, options.head_pack)
@@ -182,9 +182,11 @@ def _fill(options: Options, plan: Iterator[Slot]) -> tuple[list[str], list[str]]
             clip_id, duration, reason = ahead.popleft().result()
             ahead.extend(pool.submit(_one, slot) for slot in islice(plan, 1))
             if reason:
-                rejected.append(reason)
-                if len(rejected) > 50 and not kept:
-                    raise SpeechError(f"the first {len(rejected)} clips all failed; the last: {reason}")
+                if reason not in rejected:  # the same recording may come in another voice
+                    rejected.append(reason)
+                failed += 1
+                if failed > 50 and not kept:
+                    raise SpeechError(f"the first {failed} clips all failed; the last: {reason}")
                 continue
             kept.append(clip_id)
             seconds += duration
