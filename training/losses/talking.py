@@ -46,6 +46,6 @@ class TalkingLoss(nn.Module):
         steps = (pred.diff(dim=1) - truth.diff(dim=1)).abs() / 0.1 * self.shares
         motion = (steps.mean(-1) * moving).sum() / moving.sum()
         gap_motion = (((error.diff(dim=1)).abs()) * moving).sum() / moving.sum()
-        loss = weights + 1.5 * lips + 1.3 * closures + 0.5 * motion + 0.2 * gap_motion
+        loss = weights + 1.5 * lips + 0.8 * closures + 0.5 * motion + 0.2 * gap_motion
         terms = {"weights": weights, "lips": lips, "closures": closures, "motion": motion}
         return loss, {name: float(term.detach()) for name, term in terms.items()}

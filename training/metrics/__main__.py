@@ -76,7 +76,7 @@ def show(figures: dict[str, float], options: Options) -> Table:
             wanted, least = ">= 0.80", 0.80
         value = figures.get(name)
         if value is None:
-            out.add_row(words, "-", wanted, "no clip of this pack's people")
+            out.add_row(words, "-", wanted, "nobody of this pack is known to the rig")
         else:
             out.add_row(words, f"{value:.3f}", wanted, "yes" if least <= value <= most else "NO")
     for name in ("aperture_r_clip_median", "truth_labial_auc", "clips", "pictures"):

@@ -2,9 +2,9 @@
 
 The engine runs as its own process (`python -m engine render`), as a user runs it: what is measured is what is shipped,
 graphs, look-ahead and all. Lips and landmarks of the drawn face come from the expression weights that the pack's decoder
-hands out beside its picture, put through the clip person's face model (`LandmarkModel`); pictures are compared as
-pictures, over mid grey, with the rig's own drawing of the truth. Lips are measured on every clip and with any person of
-the pack, since they follow the voice alone; pictures and landmarks on clips of people whom the pack knows.
+hands out beside its picture, put through the face model (`LandmarkModel`); pictures are compared as pictures, over mid grey,
+with the rig's own drawing of the truth. A clip whose person the pack does not know is played by the people of the pack in
+turn, and the rig draws its truth (weights, pose, shift, gaze, blink) with the same person, if the cast has one of that name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -25,10 +25,11 @@ from safetensors.numpy import load_file, save_file
 from training.data.clip import Clip, Truth
 from training.metrics.image import landmark_distance, over_grey, psnr, ssim
 from training.metrics.lips import Spoken, lip_table
-from training.rig.drawing import person_of, render_clip
+from training.rig.drawing import SUPERSAMPLE, person_of
 from training.rig.expressions import GAZE_TO_LIDS, INDEX
 from training.rig.landmarks import LandmarkModel
 from training.rig.pack import HeadPack
+from training.rig.person import SHIPPED_CAST, Person
 from training.rig.renderer import Renderer
 
 CURVES = ("emotion", "pose", "shift", "gaze", "blink")
@@ -66,6 +67,15 @@ def people_of(pack: Path) -> dict[str, str]:
         raise MeasureError(
             f"{pack}: expected an avatar pack with people in its manifest.json, found: {error}"
         ) from error
+
+
+def played_by(clip: Clip, number: int, people: dict[str, str]) -> tuple[str, Person | None]:
+    """Who of the pack plays a clip, and that person as the rig draws it: the clip's own, else the cast's, else None."""
+    own = people.get(clip.info.person.lower())
+    if own:
+        return own, person_of(clip)
+    name = list(people.values())[number % len(people)]
+    return name, next((person for person in SHIPPED_CAST if person.name.lower() == name.lower()), None)
 
 
 def draw(pack: Path, clip: Clip, person: str, folder: Path, backend: str = "auto") -> Drawn:
@@ -112,18 +122,22 @@ def spoken(clip: Clip, drawn: Drawn, face: LandmarkModel) -> Spoken:
     return Spoken(face.aperture(drawn.expression), clip.truth().aperture, clip.info.phones)
 
 
-def likeness(clip: Clip, drawn: Drawn, face: LandmarkModel, renderer: Renderer, every: int) -> Likeness:
+def likeness(clip: Clip, drawn: Drawn, person: Person, renderer: Renderer, head: HeadPack, every: int) -> Likeness:
     """Compares each `every`-th picture with the rig's drawing of the truth, and all landmarks with the true ones."""
     truth, size = clip.truth(), renderer.size
+    face = LandmarkModel(head, person)
     moves = (truth.pose, truth.shift, truth.gaze, truth.blink, size)
     ours, true = face.project(drawn.expression, *moves), face.project(truth.expression, *moves)
+    if getattr(renderer, "person", None) != person:
+        renderer.set_person(person)
     noise, alike = [], []
-    small = replace(clip, info=clip.info.model_copy(update={"size": size}))
-    for k, picture in enumerate(render_clip(small, renderer)):
-        if k % every == 0:
-            a, b = over_grey(_read(drawn.pictures[k], size)), over_grey(picture)
-            noise.append(psnr(a, b))
-            alike.append(ssim(a, b))
+    for k in range(0, clip.info.frames, every):
+        picture = renderer.render(
+            truth.expression[k], truth.pose[k], truth.shift[k], truth.gaze[k], float(truth.blink[k])
+        )
+        a, b = over_grey(_read(drawn.pictures[k], size)), over_grey(picture)
+        noise.append(psnr(a, b))
+        alike.append(ssim(a, b))
     return Likeness(
         psnr_db=float(np.mean(noise)),
         ssim=float(np.mean(alike)),
@@ -144,26 +158,25 @@ def _read(path: Path, size: int) -> NDArray[np.uint8]:
 def measure(
     pack: Path, clips: Sequence[Clip], head: HeadPack, picture_clips: int, every: int, backend: str
 ) -> Iterator[tuple[Clip, Spoken, Likeness | None]]:
-    """Goes through the clips; the first `picture_clips` of people whom the pack knows are compared as pictures too."""
+    """Goes through the clips; pictures of the first `picture_clips` that the rig can draw are compared too."""
     people = people_of(pack)
     size = int(json.loads((pack / "manifest.json").read_text())["video"]["size"])
     renderer: Renderer | None = None
     compared = 0
-    for clip in clips:
-        known = people.get(clip.info.person.lower())
-        face = LandmarkModel(head, person_of(clip))
+    for number, clip in enumerate(clips):
+        name, person = played_by(clip, number, people)
         with tempfile.TemporaryDirectory() as folder:
-            drawn = draw(pack, clip, known or next(iter(people.values())), Path(folder), backend)
+            drawn = draw(pack, clip, name, Path(folder), backend)
             found = None
-            if known and compared < picture_clips:
-                renderer = renderer or Renderer(size, 2, head)
-                found = likeness(clip, drawn, face, renderer, every)
+            if person and compared < picture_clips:
+                renderer = renderer or Renderer(size, SUPERSAMPLE, head)
+                found = likeness(clip, drawn, person, renderer, head, every)
                 compared += 1
-        yield clip, spoken(clip, drawn, face), found
+        yield clip, spoken(clip, drawn, LandmarkModel(head, person_of(clip))), found
 
 
 def table(results: Sequence[tuple[Clip, Spoken, Likeness | None]]) -> dict[str, float]:
-    """All figures by name; picture figures are missing where no clip shows a person of the pack."""
+    """All figures by name; picture figures are missing where the rig knows nobody of the pack."""
     figures = lip_table([heard for _, heard, _ in results])
     pictures = [found for _, _, found in results if found]
     if pictures:
