@@ -25,6 +25,12 @@ from training.rig.skin import halved, paint_skin
 Array = NDArray[np.float32]
 SHADOW_SIZE = 448
 SHADOW_BLOCK, SHADOW_STEP = 64, 3  # every third block of hair triangles casts a shadow
+SURVEYED_RANGE = np.array([0.75, 0.4, 0.35])  # radians of yaw, pitch, roll: beyond, all hair is drawn
+SURVEYED_POSES = (
+    *((yaw, 0.0, 0.0) for yaw in (-0.75, -0.5, -0.3, -0.15, 0.0, 0.15, 0.3, 0.5, 0.75)),
+    *((yaw, pitch, 0.0) for yaw in (-0.4, 0.0, 0.4) for pitch in (-0.35, 0.35)),
+    *((yaw, 0.0, roll) for yaw in (-0.2, 0.2) for roll in (-0.3, 0.3)),
+)
 NONE, HEAD, HAIR, CLOTH, INSIDE_MOUTH = range(5)  # layers of correspondence()
 _LAYER_OF_MATERIAL = np.array(
     [HEAD, HEAD, INSIDE_MOUTH, INSIDE_MOUTH, HEAD, HEAD, HEAD, NONE, HAIR, CLOTH, HEAD], np.uint8
@@ -89,11 +95,14 @@ class Renderer:
         self._n_skin = int((self._materials <= BACK).sum())
         self._first_hair = int((self._materials != raster.HAIR).sum())  # hair comes last
         self._attr = np.concatenate([_head_attributes(pack), *(p.attr for p in pieces)]).astype(np.float32)
+        self._last_seen = len(self._triangles)
         self._number_locks(hair)
         self._rest = np.concatenate([base[pack.corner_vertex], *(p.points for p in pieces)]).astype(np.float32)
         self._world, self._world_normals, self._screen = (np.zeros((first, 3), np.float32) for _ in range(3))
         self._tangents = np.zeros((first, 3), np.float32)
         self._head_weight = np.ascontiguousarray(pack.neck_weight[pack.corner_vertex])
+        if hair is not None:
+            self._survey_hair()
 
     def _number_locks(self, hair: Part | None) -> None:
         """Puts lock numbers in place of seeds, sorts the locks front to back, and picks those that cast shadows."""
@@ -111,6 +120,20 @@ class Renderer:
         order = np.argsort(-front[lock[hair.triangles[:, 0]]], kind="stable")
         self._triangles[self._first_hair :] = triangles[order]
 
+    def _survey_hair(self) -> None:
+        """Puts the hair that shows in none of a range of poses last, so that those poses need not draw it."""
+        self.face.deform(np.zeros(len(INDEX)), (0, 0), 0.0)
+        self._last_hair = len(self._triangles)
+        seen = np.zeros(len(self._triangles), bool)
+        for pose in SURVEYED_POSES:
+            self._place(rotation(pose).astype(np.float32), np.zeros(3, np.float32))
+            self._draw_visibility(self._screen, self._depth, self._tri_id)
+            seen[self._tri_id[self._tri_id >= 0]] = True
+        hair = np.arange(self._first_hair, len(self._triangles))
+        order = np.concatenate([hair[seen[hair]], hair[~seen[hair]]])
+        self._triangles[self._first_hair :] = self._triangles[order]
+        self._last_seen = self._first_hair + int(seen[hair].sum())
+
     @property
     def triangle_count(self) -> int:
         return len(self._triangles)
@@ -125,6 +148,7 @@ class Renderer:
     ) -> NDArray[np.uint8]:
         """RGBA [size, size, 4] uint8 with straight alpha; conventions in docs/formats.md."""
         weights = self.face.deform(expression, gaze, blink)
+        self._last_hair = self._last_seen if (np.abs(pose) <= SURVEYED_RANGE).all() else len(self._triangles)
         self._place(rotation(pose).astype(np.float32), np.asarray(shift, np.float32))
         self._set_moving_uniforms(weights, pose)
         self._draw_shadow()
@@ -221,7 +245,7 @@ class Renderer:
         depth.fill(raster.EMPTY_DEPTH)
         tri_id.fill(-1)
         lash_length = 0.55 + 0.45 * self.person.femininity
-        hair, last = self._first_hair, len(self._triangles)
+        hair, last = self._first_hair, self._last_hair
         raster.rasterize(screen, self._triangles, self._materials, self._attr, 0, hair, depth, tri_id, lash_length)
         rasterize_hair(
             screen, self._triangles, self._attr, self._numbers, hair, last, depth, tri_id, self._world,
