@@ -15,7 +15,7 @@ from typing import Literal
 import av
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 RATE = 16_000  # audio samples a second
 FPS = 30
@@ -166,7 +166,7 @@ def write_clip(corpus: Path, info: ClipInfo, audio: np.ndarray, truth: Truth) ->
         temporary.mkdir(parents=True)
         write_flac(temporary / "audio.flac", audio)
         arrays = {f.name: np.ascontiguousarray(getattr(truth, f.name)) for f in fields(Truth)}
-        save_file(arrays, temporary / "truth.safetensors")
+        (temporary / "truth.safetensors").write_bytes(save(arrays))
         digests = {p.name: sha256(p) for p in sorted(temporary.iterdir())}
         text = info.model_copy(update={"digests": digests}).model_dump_json(indent=1)
         (temporary / "clip.json").write_text(text + "\n")
