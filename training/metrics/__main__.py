@@ -76,7 +76,7 @@ def show(figures: dict[str, float], options: Options) -> Table:
             wanted, least = ">= 0.80", 0.80
         value = figures.get(name)
         if value is None:
-            out.add_row(words, "-", wanted, "nobody of this pack is known to the rig")
+            out.add_row(words, "-", wanted, "no pictures compared")
         else:
             out.add_row(words, f"{value:.3f}", wanted, "yes" if least <= value <= most else "NO")
     for name in ("aperture_r_clip_median", "truth_labial_auc", "clips", "pictures"):
