@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import packs
 import pytest
 from simulation import Camera, LiveSimulation
 
@@ -79,7 +80,7 @@ def test_frames_show_what_was_heard_when_they_say(make: Make) -> None:
         assert live.session.clock.time_of(frame.newest_sample) <= frame.ready_s
 
 
-JAW = 17  # of the tiny pack's expression: follows loudness
+JAW = packs.JAW  # of the expression: follows loudness
 
 
 def bursts(seconds: float) -> Wish:

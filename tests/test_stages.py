@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -46,7 +46,9 @@ def train(config: Config, stop_after: int = 10**9) -> tuple[list[float], Run]:
         losses.append(float(loss.detach()))
         run.update(loss, {}, 16, lambda: "rows")
         if len(losses) == stop_after:
-            os.kill(os.getpid(), 15)
+            signal.raise_signal(
+                signal.SIGTERM
+            )  # to this thread: worker threads of other libraries may not live through it
     return losses, run
 
 
