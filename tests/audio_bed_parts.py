@@ -204,7 +204,13 @@ def monitor(path: str) -> None:
         capture = Capture(clock, Ledger())
         capture.attach(microphone)
         try:
-            found = [_say_and_compare(path, wanted_s, capture, output, played, spoken) for wanted_s in (0.45, 0.7)]
+            found = []
+            for wanted_s in (0.45, 0.7):
+                for _ in range(3):  # a bed on a busy machine may drop sound of its own; a wrong delay fails every time
+                    lag_s, alike = _say_and_compare(path, wanted_s, capture, output, played, spoken)
+                    if alike > 0.7:
+                        break
+                found.append((lag_s, alike))
         finally:
             microphone.close()
             output.close()

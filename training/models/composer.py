@@ -23,7 +23,16 @@ from training.models.talker import load_hearing
 from training.models.turner import PLACES, Turner
 from training.rig.expressions import GAZE_TO_LIDS, INDEX
 
-PERSON_MAPS = ("surface", "looks", "solid_stills", "normals", "motion", "motion_mix", "tone", "pupils")  # from the rig, fixed
+PERSON_MAPS = (
+    "surface",
+    "looks",
+    "solid_stills",
+    "normals",
+    "motion",
+    "motion_mix",
+    "tone",
+    "pupils",
+)  # from the rig, fixed
 PERSON_LEARNT = ("embedding", "place", "place_eyes", "place_mouth", "place_stills")
 PERSON_TENSORS = PERSON_MAPS + PERSON_LEARNT
 
