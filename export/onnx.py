@@ -31,7 +31,8 @@ from export.pack import PREVIEW_SIZE, PackContents, PackPerson, shrunk, with_pre
 
 STATE_OUT = "next."  # a leaf `x` of the encoder leaves the graph as `next.x`
 PICTURE_OUTPUTS = ("paint", "paint_flow", "grid", "weight", "gain")
-CHECKPOINT = "model.safetensors"  # the averaged weights in a run folder; their story stands in model.json
+# What a run folder may hold, best first; the checkpoint's story stands in the .json beside it.
+CHECKPOINTS = ("best.safetensors", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,22 @@ class Models:
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # people in words: age, sex, hair
 
 
+def checkpoint_file(path: Path) -> Path:
+    """The weights in a run folder, or the file itself. Raises `ValueError` if there are none."""
+    for file in (path, *(path / name for name in CHECKPOINTS)):
+        if file.is_file():
+            return file
+    raise ValueError(f"{path}: expected a checkpoint, {' or '.join(CHECKPOINTS)}; train it first or give its path")
+
+
 def load_models(face: Path, audio: Path) -> Models:
     """Reads both checkpoints. Raises `ValueError` or `OSError` with one line for what is missing or does not fit."""
     from training.models.composer import load_composer
     from training.models.cpc import AudioEncoderStep
     from training.models.talker import load_hearing
 
-    hearing = load_hearing(audio / CHECKPOINT)
-    composer = load_composer(face, audio)
+    hearing = load_hearing(checkpoint_file(audio))
+    composer = load_composer(checkpoint_file(face), checkpoint_file(audio))
     window, lookahead = hearing.talker.config.window_hops, hearing.talker.config.lookahead_hops
     return Models(composer.eval(), AudioEncoderStep(hearing.encoder).eval(), window, lookahead)
 
@@ -240,7 +249,9 @@ def draw_previews(avatar: Avatar) -> dict[str, NDArray[np.uint8]]:
 
 def read_provenance(face: Path, audio: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the checkpoints say of themselves (provenance, quality), with the versions and machine of this export."""
-    said = {name: _json(folder / "model.json") for name, folder in (("face", face), ("audio", audio))}
+    said = {
+        name: _json(checkpoint_file(folder).with_suffix(".json")) for name, folder in (("face", face), ("audio", audio))
+    }
     provenance: dict[str, Any] = {
         key: value.get("provenance", {k: v for k, v in value.items() if k != "metrics"}) for key, value in said.items()
     }
@@ -251,10 +262,21 @@ def read_provenance(face: Path, audio: Path) -> tuple[dict[str, Any], dict[str, 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = _without_folders(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _without_folders(value: Any) -> Any:
+    """Paths of the machine that trained are nobody's business: of an absolute path its last part is kept."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    if isinstance(value, str) and (Path(value).is_absolute() or "\\" in value):
+        return Path(value.replace("\\", "/")).name
+    return value
 
 
 def _commit() -> str:
@@ -312,9 +334,6 @@ def main(
     try:
         if output.suffix != ".avatar":
             raise ValueError(f"expected a name that ends in .avatar, found {output}")
-        for folder in (face, audio):
-            if not folder.is_dir():
-                raise ValueError(f"{folder} is not a checkpoint folder; train it first or give its path")
         figures = json.loads(quality.read_text(encoding="utf-8")) if quality else None
         with console.status("exporting"):
             avatar = export_pack(face, audio, output, name, description, figures)

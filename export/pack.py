@@ -90,6 +90,32 @@ def write_pack(target: Path, contents: PackContents) -> Avatar:
     return open_avatar(target)
 
 
+def replace_graphs(avatar: Avatar, target: Path, graphs: Mapping[str, bytes], note: str) -> Avatar:
+    """Writes the same pack with other graphs of the same names and shapes; `note` joins its description."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and not (target / "manifest.json").is_file():
+        raise ValueError(f"{target} exists and is not an avatar pack; choose another name or remove it")
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        manifest = avatar.manifest.model_dump(mode="json")
+        manifest["description"] += f" ({note})"
+        files = {name: avatar.read(name) for name in manifest["files"]}
+        files |= {manifest["graphs"][role]["file"]: data for role, data in graphs.items()}
+        for name, data in files.items():
+            (building / name).parent.mkdir(parents=True, exist_ok=True)
+            (building / name).write_bytes(data)
+            manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        (building / "manifest.json").write_text(
+            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        open_avatar(building)
+        building.chmod(0o755)
+        _take_place(building, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return open_avatar(target)
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
