@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from audio_bed_parts import BED_AT_FAULT, WHOLE, sound_of, windows_heard
 
 BED = Path(__file__).parent / "beds" / "audio_bed.sh"
 HERE = Path(__file__).parent
@@ -74,13 +75,39 @@ def speech(tmp_path: Path) -> Path:
 
 
 def run(bed: Callable[..., "subprocess.CompletedProcess[str]"], part: str, *words: str) -> str:
-    """Runs one of the scripts in `audio_bed_parts.py` with the bed; its output."""
-    done = bed(
-        "run", sys.executable, str(HERE / "audio_bed_parts.py"), part, *words, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HERE.parent,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{part} failed:\n{done.stdout}\n{done.stderr[-3000:]}"
-    return str(done.stdout)
+    """Runs one of the scripts in `audio_bed_parts.py` with the bed; its output.
+
+    A loaded machine starves the sound server now and then, so a part has three tries, each in a fresh bed: what is wrong
+    in the engine is wrong every time.
+    """
+    told = []
+    for attempt in range(3):
+        if attempt:
+            bed("stop")
+            bed("start")
+        done = bed(
+            "run", sys.executable, str(HERE / "audio_bed_parts.py"), part, *words, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HERE.parent,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return "\n".join([*told, str(done.stdout)])
+        told.append(f"try {attempt + 1} ended with {done.returncode}:\n{done.stdout}\n{done.stderr[-3000:]}")
+    if done.returncode == BED_AT_FAULT:
+        pytest.skip("the sound server cannot keep up on this machine: it lost most of what was played, three times")
+    raise AssertionError(f"{part} failed three times\n" + "\n".join(told))
+
+
+def test_the_comparison_tells_the_sound_from_others(speech: Path) -> None:
+    """What the bed's parts call whole: the same sound with a piece cut out passes, other or spoilt sound does not."""
+    truth = sound_of(str(speech))
+    rng = np.random.default_rng(1)
+    padded = np.concatenate([np.zeros(9000, np.float32), truth, np.zeros(4000, np.float32)])
+    dropped = np.concatenate([padded[:25000], padded[27000:]])  # an eighth of a second is gone
+    assert np.median(windows_heard(truth, padded + 1e-3 * rng.standard_normal(len(padded)))) > 0.99
+    assert (windows_heard(truth, dropped) > WHOLE).mean() > 0.7
+    faster = np.interp(np.arange(0, len(padded), 1.01), np.arange(len(padded)), padded)
+    for wrong in (faster, padded[::-1], np.roll(truth, 1600) * -1, rng.standard_normal(len(padded))):
+        assert (windows_heard(truth, wrong) > WHOLE).mean() < 0.3
 
 
 def test_captured_speech_is_the_speech_that_was_played(bed: Callable[..., object], speech: Path) -> None:
