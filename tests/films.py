@@ -70,6 +70,17 @@ def write_film(
     return path
 
 
+def write_m4a(path: Path, samples: np.ndarray, rate: int = 48_000) -> None:
+    """[samples] float32 -> mono AAC."""
+    with av.open(str(path), "w", format="ipod") as container:
+        voice = container.add_stream("aac", rate=rate, layout="mono")
+        for start in range(0, len(samples), 1024):
+            shot = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], format="fltp", layout="mono")
+            shot.sample_rate, shot.pts, shot.time_base = rate, start, Fraction(1, rate)
+            container.mux(voice.encode(shot))
+        container.mux(voice.encode(None))
+
+
 def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> None:
     """[samples] float32 -> 16 bit mono."""
     with wave.open(str(path), "wb") as out:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.sources import SourceError, find, split_of
+from training.data.recording import SourceError, split_of
+from training.data.sources import find
 
 
 def touch(root: Path, *names: str) -> None:

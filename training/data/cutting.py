@@ -28,7 +28,7 @@ from training.data.crop import NECK_AT, NECK_WIDTH_CM, covered, cut_square
 from training.data.landmarks import FaceLandmarker
 from training.data.movie import Movie
 from training.data.record import ClipNote
-from training.data.sources import Recording
+from training.data.recording import Recording
 from training.data.take import Settings, Take
 from training.data.video import pictures
 

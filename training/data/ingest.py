@@ -11,8 +11,8 @@ from training.data.clip import ClipError, Phone
 from training.data.cutting import write_take
 from training.data.landmarks import FaceLandmarker
 from training.data.record import ClipNote, Outcome
+from training.data.recording import Recording
 from training.data.segments import stretches
-from training.data.sources import Recording
 from training.data.take import Settings, Sound, Take, Unusable
 from training.data.track import follow
 from training.data.video import CUT_SHORT, VideoError, VideoInfo, pictures, probe

@@ -29,7 +29,8 @@ from training.data.ingest import ingest
 from training.data.landmarks import FaceLandmarker, LandmarkError, MediapipeLandmarker
 from training.data.prepared_report import write_report
 from training.data.record import FOLDER, Outcome, clear_leftovers, is_finished, read_outcome, stamp_of, write_outcome
-from training.data.sources import Recording, SourceError, find
+from training.data.recording import Recording, SourceError
+from training.data.sources import find
 from training.data.take import Settings
 
 SPLIT_RULE = (

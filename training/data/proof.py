@@ -24,7 +24,7 @@ import soxr
 import tyro
 from safetensors.numpy import load_file
 
-from training.data.clip import FPS, RATE, Corpus
+from training.data.clip import FPS, RATE, Clip, Corpus
 from training.data.cutting import SHOWN_FILE
 from training.data.prepare import Options
 from training.data.prepare import main as prepare
@@ -214,26 +214,38 @@ class Figures:
         return self.landmarks_px <= MOST_PX and abs(self.offset_ms) <= MOST_MS and max(self.pose_deg) <= MOST_DEG
 
 
+@dataclass(frozen=True)
+class Errors:
+    """A clip of `n` frames minus the truth at the pictures it shows."""
+
+    landmarks: np.ndarray  # [n, 68, 2] pixels at 256
+    pose: np.ndarray  # [n, 3] radians
+
+
+def clip_errors(
+    clip: Clip, head: tuple[int, int, int], face: LandmarkModel, show: Performance, began_s: float = 0.0
+) -> Errors:
+    """How far a prepared clip is off. `head`: the drawn picture's side, left and top in the film; the show began at
+    `began_s` of the film.
+    """
+    shown, truth = load_file(clip.folder / SHOWN_FILE), clip.truth()
+    states = [at_time(show, t - began_s) for t in shown["time"]]
+    true = {n: np.array([s[n] for s in states]) for n in states[0]}
+    side, left, top = head
+    points = face.project(**true, size=side) + np.array([left, top])
+    square = shown["square"]
+    points = (points - square[:, None, :2]) * (256 / square[:, None, 2:])
+    return Errors(truth.landmarks * (256 / clip.info.size) - points, truth.pose - true["pose"])
+
+
 def figures(film: Film, face: LandmarkModel, show: Performance, corpus: Path) -> Figures | None:
     """Compares the film's clips with the truth at the very pictures they show; None when prepare made no clip."""
     outcome = read_outcome(corpus, film.name)
     if outcome is None or not outcome.notes:
         return None
-    off, turn, jerk = [], [], []
-    for clip in Corpus(corpus):
-        if clip.info.sentence != film.name:
-            continue
-        shown, truth = load_file(clip.folder / SHOWN_FILE), clip.truth()
-        states = [at_time(show, t) for t in shown["time"]]
-        true = {n: np.array([s[n] for s in states]) for n in states[0]}
-        side, left, top = film.head
-        points = face.project(**true, size=side) + np.array([left, top])
-        square = shown["square"]
-        points = (points - square[:, None, :2]) * (256 / square[:, None, 2:])
-        found = truth.landmarks * (256 / clip.info.size)
-        off.append(np.linalg.norm(found - points, axis=2))
-        jerk.append(np.linalg.norm(np.diff(found - points, axis=0), axis=2))
-        turn.append(np.degrees(np.abs(truth.pose - true["pose"])))
+    errors = [clip_errors(c, film.head, face, show) for c in Corpus(corpus) if c.info.sentence == film.name]
+    off, turn = [np.linalg.norm(e.landmarks, axis=2) for e in errors], [np.degrees(np.abs(e.pose)) for e in errors]
+    jerk = [np.linalg.norm(np.diff(e.landmarks, axis=0), axis=2) for e in errors]
     px, degrees = np.concatenate(off), np.concatenate(turn)
     return Figures(
         landmarks_px=float(px.mean()),

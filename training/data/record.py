@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.data.clip import write_text_atomic
-from training.data.sources import Recording
+from training.data.recording import Recording
 
 FORMAT = "mouthpiece-prepared/1"
 FOLDER = "prepared"

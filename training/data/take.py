@@ -9,8 +9,8 @@ import numpy as np
 
 from training.data import face, sync
 from training.data.crop import Square, steady_square
+from training.data.recording import Recording
 from training.data.segments import Stretch
-from training.data.sources import Recording
 from training.data.track import Track
 from training.data.video import VideoInfo, sound, sound_beside
 
