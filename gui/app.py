@@ -15,14 +15,12 @@ from engine import Avatar, MouthpieceError, default_avatar, open_avatar
 from engine.start import SAMPLE
 from gui.bridge import Bridge
 from gui.choices import has_microphone
-from gui.first_run import FirstRunPage
-from gui.guide import GuidePage
-from gui.inputs import MidiInput, OscInput
 from gui.settings import Settings, load, settings_path
 from gui.window import Window
 
 if TYPE_CHECKING:
     from gui.__main__ import Arguments
+    from gui.inputs import MidiInput, OscInput
 
 
 def run(arguments: "Arguments") -> int:
@@ -47,11 +45,11 @@ def run(arguments: "Arguments") -> int:
     window.resize(window.sizeHint())
     window.show()
     outside = _outside(bridge, arguments)
-    bridge.wants_first_run.connect(lambda: FirstRunPage(bridge, window).show())
-    bridge.wants_guide.connect(lambda: GuidePage(window).show())
+    bridge.wants_first_run.connect(lambda: _show_first_run(bridge, window))
+    bridge.wants_guide.connect(lambda: _show_guide(window))
     _survive(bridge, window)
     bridge.open(avatar)
-    bridge.look_for_devices()
+    bridge.look_for_devices(anew=False)
     if not settings.first_run_done:
         QTimer.singleShot(800, bridge.first_run)
     status = app.exec()
@@ -83,13 +81,27 @@ def _first_wishes(bridge: Bridge, arguments: "Arguments") -> None:
         bridge.journal.note("no microphone found: the face speaks the bundled sample")
 
 
-def _outside(bridge: Bridge, arguments: "Arguments") -> list[OscInput | MidiInput]:
-    settings, parts = bridge.settings, list[OscInput | MidiInput]()
+def _show_first_run(bridge: Bridge, window: Window) -> None:
+    from gui.first_run import FirstRunPage  # what is not on the first page is imported when it is asked for
+
+    FirstRunPage(bridge, window).show()
+
+
+def _show_guide(window: Window) -> None:
+    from gui.guide import GuidePage
+
+    GuidePage(window).show()
+
+
+def _outside(bridge: Bridge, arguments: "Arguments") -> "list[OscInput | MidiInput]":
+    settings, parts = bridge.settings, list["OscInput | MidiInput"]()
     if arguments.osc_port is not None:
         settings.osc_port = arguments.osc_port
     if arguments.midi is not None:
         settings.midi_port = arguments.midi
     if settings.osc_port:
+        from gui.inputs import OscInput
+
         try:
             parts.append(OscInput(bridge.from_outside, settings.osc_port, arguments.osc_host))
         except OSError as error:
@@ -97,6 +109,8 @@ def _outside(bridge: Bridge, arguments: "Arguments") -> list[OscInput | MidiInpu
                 "OSC", f"port {settings.osc_port} on {arguments.osc_host} cannot be used: {error.strerror}"
             )
     if settings.midi_port:
+        from gui.inputs import MidiInput
+
         try:
             parts.append(MidiInput(bridge.from_outside, settings.midi_port, settings.midi_map))
         except ImportError:

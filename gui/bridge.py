@@ -6,6 +6,7 @@ Everything that may take longer than a moment (opening an avatar, a device, a fi
 import math
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,12 +19,15 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from engine import Avatar, Background, Controls, Framing, MouthpieceError
 from engine.live import LiveConfig, LiveEngine, Statistics
-from gui.health import Journal
+from gui.choices import device_choices, plugged
+from gui.journal import Journal
 from gui.settings import Settings, preset_from, save, settings_path
 from gui.state import Intent, Report, View, change, reset, resolve
 
 POLL_MS = 100
 NOTES_EVERY = 5
+LOOK_EVERY = 20  # polls between two looks at whether something was plugged
+LOOK_AGAIN_S = 20.0  # where plugging cannot be seen: how often coming back to the window may look
 POINTER_GAZE_DEG = (22.0, 14.0)
 
 
@@ -114,6 +118,8 @@ class Bridge(QObject):
         self._outside.connect(self._from_outside)
         self._controls = Controls()
         self._polls = 0
+        self._plugged = plugged()
+        self._looking, self._looked_s = False, -LOOK_AGAIN_S
         self._heard_until = -1.0
         self._timer = QTimer(self)
         self._timer.timeout.connect(self.poll)
@@ -335,19 +341,36 @@ class Bridge(QObject):
         self.presets_changed.emit(self.settings.presets)
 
     # --- devices, pages
-    def look_for_devices(self) -> None:
-        """Asks the system what is plugged in; the answer comes as `devices_changed`."""
+    def look_for_devices(self, anew: bool = True) -> None:
+        """Asks the system what is plugged in, on a thread of its own; the answer comes as `devices_changed`. `anew` sees
+        what came since the app started.
+        """
+        if self._looking:
+            return
+        self._looking, self._looked_s = True, time.monotonic()
 
         def look() -> None:
-            from gui.choices import device_choices
+            try:
+                found = device_choices(anew)
+                self._posted.emit(lambda: self._devices_found(found))
+            except RuntimeError:
+                pass  # the window was closed meanwhile, and Qt has taken the bridge away
 
-            found = device_choices()
-            self._posted.emit(lambda: self._devices_found(found))
+        threading.Thread(target=look, name="looks for devices", daemon=True).start()
 
-        self._later(look)
+    def came_back(self) -> None:
+        """The window was activated: where plugging cannot be seen, devices are looked for now and then."""
+        if not self._plugged and time.monotonic() - self._looked_s > LOOK_AGAIN_S:
+            self.look_for_devices()
+
+    def _watch_plugs(self) -> None:
+        now = plugged()
+        if now != self._plugged:
+            self._plugged = now
+            self.look_for_devices()
 
     def _devices_found(self, found: dict[str, list[tuple[str, str]]]) -> None:
-        self.devices = found
+        self.devices, self._looking = found, False
         self.devices_changed.emit(found)
         self._publish()
 
@@ -366,6 +389,9 @@ class Bridge(QObject):
 
     def poll(self) -> None:
         """Looks at the engine and publishes what changed."""
+        self._polls += 1
+        if self._polls % LOOK_EVERY == 0:
+            self._watch_plugs()
         engine = self._engine
         if engine is None:
             return
@@ -373,7 +399,6 @@ class Bridge(QObject):
         self.report = report_of(statistics)
         if self.intent.recording and statistics.recording_failure:
             self.intent = replace(self.intent, recording="")
-        self._polls += 1
         if self._polls % NOTES_EVERY == 0:
             self.journal.record(self.report)
         for event in statistics.events:

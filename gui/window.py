@@ -2,8 +2,9 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PyQt6.QtCore import QByteArray, QSize, Qt, QTimer
+from PyQt6.QtCore import QByteArray, QEvent, QSize, Qt, QTimer
 from PyQt6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QImage, QKeySequence, QShortcut
 from PyQt6.QtWidgets import (
     QApplication,
@@ -22,12 +23,14 @@ from PyQt6.QtWidgets import (
 
 from gui import theme
 from gui.bridge import Bridge
-from gui.health import HealthWindow
 from gui.panels import DevicesPanel, MoodPanel, Panel, PeoplePanel, PosePanel, ScenePanel
 from gui.presets import PresetPanel
 from gui.preview import Preview
 from gui.state import View
 from gui.widgets import LevelMeter, Pad
+
+if TYPE_CHECKING:
+    from gui.health import HealthWindow
 
 FRAME_TIMER_MS = 15
 """The preview is asked for twice a frame, so that no picture waits longer than half a frame."""
@@ -168,7 +171,7 @@ class Window(QWidget):
             self.tabs.addTab(self._column(parts), name)
         for part in self._panels():
             part.changed.connect(self.bridge.act)
-        self.devices.refresh.connect(self.bridge.look_for_devices)
+        self.devices.refresh.connect(lambda: self.bridge.look_for_devices())
         self.presets.saved.connect(self.bridge.save_preset)
         self.presets.recalled.connect(self.bridge.recall_preset)
         self.presets.deleted.connect(self.bridge.delete_preset)
@@ -325,10 +328,17 @@ class Window(QWidget):
 
     def open_health(self) -> None:
         if self.health is None:
+            from gui.health import HealthWindow  # plots cost a quarter of a second: only those who look pay it
+
             self.health = HealthWindow(self.bridge.journal, self.bridge.version, self.preview.colours, self)
         self.health.refresh()
         self.health.show()
         self.health.raise_()
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        if event is not None and event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            self.bridge.came_back()
+        super().changeEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         data = event.mimeData() if event is not None else None

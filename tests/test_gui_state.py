@@ -1,6 +1,7 @@
 """The desktop app's model: pure, so tested without a screen."""
 
 import math
+import sys
 
 import pytest
 from hypothesis import given
@@ -164,3 +165,24 @@ def test_osc_server_hears_real_packets_on_loopback():
         client._sock.close()
     finally:
         server.close()
+
+
+def test_choices_are_the_names_that_the_engine_takes(tmp_path):
+    from engine.devices import Listed
+    from gui.choices import choices_of, plugged
+
+    found = [
+        Listed("microphone", "ALSA", "Desk", 48000, 1), Listed("output", "ALSA", "Desk", 48000, 2),
+        Listed("camera", "/dev/video7", "Loop"),
+    ]  # fmt: skip
+    choices = choices_of(found)
+    assert ("Desk  (ALSA)", "ALSA: Desk") in choices["mic"]
+    assert ("Desk  (ALSA)", "ALSA: Desk") in choices["monitor"]
+    assert ("Loop", "/dev/video7") in choices["camera"]
+    assert choices["mic"][0][1] == ""
+    assert choices["mic"][-1][1] == "none"
+    before = plugged(tmp_path)
+    (tmp_path / "snd").mkdir()
+    (tmp_path / "snd/pcmC1D0c").touch()
+    if sys.platform.startswith("linux"):
+        assert plugged(tmp_path) != before

@@ -190,8 +190,9 @@ def test_recording_plays_and_snapshot_is_marked(qtbot, window, tmp_path):
     window.record.click()
     qtbot.waitUntil(film.exists, timeout=20_000)
     with av.open(str(film)) as container:
-        frames = sum(1 for _ in container.decode(video=0))
-    assert frames >= 25
+        times = [float(frame.time) for frame in container.decode(video=0)]
+    assert times[-1] > 0.8
+    assert len(times) >= 10  # a busy machine leaves frames out
     shot = tmp_path / "face.png"
     assert window.write_snapshot(str(shot))
     image = QImage(str(shot))
@@ -245,6 +246,29 @@ def test_missing_microphone_is_told_in_plain_words(qtbot, window):
     told = " ".join([*window.told, *window.bridge.view.notices])
     assert "no such microphone" in told or "PortAudio" in told or "no microphone" in told
     picture_after(qtbot, window, 5)
+
+
+def test_devices_are_looked_for_anew_and_off_the_windows_thread(qtbot, window, monkeypatch):
+    import threading
+
+    from engine.devices import Listed
+    from gui import bridge as module
+    from gui import choices
+
+    looked_on = []
+
+    def looked_anew():
+        looked_on.append(threading.current_thread())
+        return [Listed("microphone", "ALSA", "New headset", 48000, 1)], []
+
+    monkeypatch.setattr(choices, "looked_anew", looked_anew)
+    qtbot.waitUntil(lambda: not window.bridge._looking, timeout=20_000)
+    window.devices.refresh.emit()
+    qtbot.waitUntil(lambda: window.devices.boxes["mic"].findData("ALSA: New headset") >= 0, timeout=5_000)
+    assert looked_on[0] is not threading.main_thread()
+    assert window.devices.boxes["mic"].currentData() == "none"  # what was chosen stays chosen
+    monkeypatch.setattr(module, "plugged", lambda: ("card7",))
+    qtbot.waitUntil(lambda: len(looked_on) == 2, timeout=10_000)  # what is plugged in is noticed without asking
 
 
 def test_presets_save_recall_and_forget(qtbot, window):
