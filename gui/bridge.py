@@ -311,12 +311,14 @@ class Bridge(QObject):
             self.act({"gaze_yaw": x * POINTER_GAZE_DEG[0], "gaze_pitch": y * POINTER_GAZE_DEG[1]})
 
     def from_outside(self, name: str, value: object) -> None:
-        """A setting from OSC or MIDI. Any thread."""
+        """A setting from OSC, MIDI or a key; `preset` recalls a look, `toggle` turns a switch over. Any thread."""
         self._outside.emit(name, value)
 
     def _from_outside(self, name: str, value: object) -> None:
         if name == "preset":
             self.recall_preset(str(value))
+        elif name == "toggle":
+            self.act({str(value): not getattr(self.intent, str(value))})
         else:
             self.act({name: value})
 

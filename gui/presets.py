@@ -4,18 +4,31 @@ from collections.abc import Sequence
 
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QKeySequence, QShortcut
-from PyQt6.QtWidgets import QHBoxLayout, QInputDialog, QLabel, QPushButton, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import (
+    QCheckBox,
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QHBoxLayout,
+    QKeySequenceEdit,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from gui.settings import Preset
 from gui.widgets import panel
 
 
 class PresetPanel(QWidget):
-    """One row a preset: its name, its key, a cross to forget it. Keys 1..9 with Ctrl are given in order."""
+    """One row a preset: its name, its key, a cross to forget it."""
 
     saved = pyqtSignal(str, str)
     recalled = pyqtSignal(str)
     deleted = pyqtSignal(str)
+    everywhere_wished = pyqtSignal(bool)
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,6 +45,9 @@ class PresetPanel(QWidget):
         save = QPushButton("Save this look")
         save.clicked.connect(self._ask)
         self.column.addWidget(save)
+        self.everywhere = QCheckBox("Keys work in every window")
+        self.everywhere.toggled.connect(self.everywhere_wished.emit)
+        self.column.addWidget(self.everywhere)
         self._presets: list[Preset] = []
         self._shortcuts: list[QShortcut] = []
 
@@ -69,9 +85,44 @@ class PresetPanel(QWidget):
             self._shortcuts.append(shortcut)
         return row
 
+    def show_everywhere(self, on: bool, obstacle: str) -> None:
+        """Whether the keys are taken from every window; `obstacle`: why they cannot be, or an empty string."""
+        self.everywhere.setEnabled(not obstacle)
+        self.everywhere.setToolTip(
+            obstacle or "These keys, and Ctrl+Alt+M for Mute, then belong to Mouthpiece whatever window has the focus"
+        )
+        self.everywhere.blockSignals(True)
+        self.everywhere.setChecked(on and not obstacle)
+        self.everywhere.blockSignals(False)
+
     def _ask(self) -> None:
-        name, good = QInputDialog.getText(self, "Save this look", "Name")
-        if good and name.strip():
-            used = {preset.hotkey for preset in self._presets}
-            free = [f"Ctrl+{i}" for i in range(1, 10) if f"Ctrl+{i}" not in used]
-            self.saved.emit(name.strip()[:60], free[0] if free else "")
+        used = {preset.hotkey for preset in self._presets}
+        page = SavePage(next((k for k in (f"Ctrl+{i}" for i in range(1, 10)) if k not in used), ""), self)
+        page.accepted.connect(lambda: self._save(page.name.text(), page.key.keySequence().toString()))
+        page.open()
+
+    def _save(self, name: str, hotkey: str) -> None:
+        if name.strip():
+            self.saved.emit(name.strip()[:60], hotkey)
+
+
+class SavePage(QDialog):
+    """Asks for a look's name and key."""
+
+    def __init__(self, hotkey: str, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle("Save this look")
+        self.name, self.key = QLineEdit(), QKeySequenceEdit(QKeySequence(hotkey))
+        self.name.setMaxLength(60)
+        self.name.setAccessibleName("Name of the look")
+        self.key.setAccessibleName("Key that recalls it")
+        self.key.setMaximumSequenceLength(1)
+        self.key.setClearButtonEnabled(True)
+        form = QFormLayout(self)
+        form.addRow("Name", self.name)
+        form.addRow("Key", self.key)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Save | QDialogButtonBox.StandardButton.Cancel)
+        buttons.accepted.connect(self.accept)
+        buttons.rejected.connect(self.reject)
+        form.addRow(buttons)

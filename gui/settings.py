@@ -38,6 +38,7 @@ class Settings(BaseModel):
     geometry: str = ""
     theme: str = "system"
     first_run_done: bool = False
+    keys_everywhere: bool = False
     osc_port: int = 0
     midi_port: str = ""
     midi_map: dict[int, str] = Field(default_factory=dict)

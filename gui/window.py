@@ -21,7 +21,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from gui import theme
+from gui import hotkeys, theme
 from gui.bridge import Bridge
 from gui.panels import DevicesPanel, MoodPanel, Panel, PeoplePanel, PosePanel, ScenePanel
 from gui.presets import PresetPanel
@@ -32,6 +32,7 @@ from gui.widgets import LevelMeter, Pad
 if TYPE_CHECKING:
     from gui.health import HealthWindow
 
+MUTE_EVERYWHERE = "Ctrl+Alt+M"
 FRAME_TIMER_MS = 15
 """The preview is asked for twice a frame, so that no picture waits longer than half a frame."""
 
@@ -66,6 +67,9 @@ class Window(QWidget):
         self.devices.show_devices(bridge.devices)
         self.mood.allow_auto(bridge.hears_emotion)
         self.presets.show_presets(bridge.settings.presets)
+        self._keys: hotkeys.X11Keys | hotkeys.WindowsKeys | None = None
+        self._obstacle = hotkeys.obstacle(QApplication.platformName())
+        self.take_keys(bridge.settings.keys_everywhere)
         if bridge.settings.geometry:
             self.restoreGeometry(QByteArray.fromBase64(bridge.settings.geometry.encode()))
         self._frames = QTimer(self)
@@ -175,7 +179,9 @@ class Window(QWidget):
         self.presets.saved.connect(self.bridge.save_preset)
         self.presets.recalled.connect(self.bridge.recall_preset)
         self.presets.deleted.connect(self.bridge.delete_preset)
+        self.presets.everywhere_wished.connect(self.take_keys)
         self.bridge.presets_changed.connect(self.presets.show_presets)
+        self.bridge.presets_changed.connect(lambda _: self.take_keys(self.bridge.settings.keys_everywhere))
 
     @staticmethod
     def _column(parts: tuple[QWidget, ...]) -> QScrollArea:
@@ -206,6 +212,28 @@ class Window(QWidget):
             ("Ctrl+O", self.speak_file),
         ):
             QShortcut(QKeySequence(keys), self).activated.connect(slot)
+
+    def take_keys(self, everywhere: bool) -> None:
+        """Takes the keys of the looks, and one for Mute, from every window, or gives them back."""
+        self.bridge.settings.keys_everywhere = everywhere
+        self.presets.show_everywhere(everywhere, self._obstacle)
+        if self._keys is not None:
+            self._keys.close()
+            self._keys = None
+        if not everywhere or self._obstacle:
+            return
+        wanted = {p.hotkey: f"preset:{p.name}" for p in self.bridge.settings.presets if p.hotkey}
+        try:
+            self._keys = hotkeys.take_keys(self._key_pressed, {**wanted, MUTE_EVERYWHERE: "toggle:muted"})
+        except OSError as error:
+            self.tell("Keys", str(error))
+            return
+        if self._keys.complaints:
+            self.tell("Keys", "\n".join(self._keys.complaints))
+
+    def _key_pressed(self, word: str) -> None:
+        """The keys' own thread."""
+        self.bridge.from_outside(*word.split(":", 1))
 
     # --- showing
     def show_view(self, view: View) -> None:
@@ -362,6 +390,9 @@ class Window(QWidget):
             event.ignore()
             return
         self._frames.stop()
+        if self._keys is not None:
+            self._keys.close()
+            self._keys = None
         self.bridge.settings.geometry = bytes(self.saveGeometry().toBase64().data()).decode()
         self.bridge.close()
         event.accept()
