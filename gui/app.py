@@ -1,5 +1,6 @@
 """Puts the app together: settings, avatar, bridge, window, inputs from outside, first-run page."""
 
+import os
 import signal
 import sys
 import traceback
@@ -55,7 +56,17 @@ def run(arguments: "Arguments") -> int:
     status = app.exec()
     for part in outside:
         part.close()
+    leave_if_stuck(bridge, status)
     return status
+
+
+def leave_if_stuck(bridge: Bridge, status: int) -> None:
+    """Ends the process at once if the engine did not stop: its libraries abort when they are taken down while they run."""
+    if bridge.still_running:
+        print("the engine did not stop in ten seconds; leaving without it", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _avatar(asked: Path | None, settings: Settings) -> Avatar:

@@ -19,6 +19,7 @@ from PyQt6.QtWidgets import QApplication
 
 from engine import MouthpieceError, default_avatar, open_avatar
 from engine.start import SAMPLE
+from gui.app import leave_if_stuck
 from gui.bridge import Bridge
 from gui.settings import Settings
 from gui.window import Window
@@ -148,7 +149,9 @@ def main() -> int:
         shot = arguments.screenshot
         QTimer.singleShot(int(1000 * (WARM_S + arguments.seconds / 2)), lambda: window.grab().save(str(shot)))
     QTimer.singleShot(int(1000 * (WARM_S + arguments.seconds)), end)
-    return app.exec()
+    status = app.exec()
+    leave_if_stuck(bridge, status)
+    return status
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from engine import Avatar, Background, Controls, Framing, MouthpieceError
 from engine.live import LiveConfig, LiveEngine, Statistics
+from engine.voice_mood import hears
 from gui.choices import device_choices, plugged
 from gui.journal import Journal
 from gui.settings import Settings, preset_from, save, settings_path
@@ -37,13 +38,16 @@ class Opener(Protocol):
     def __call__(self, avatar: Avatar, config: LiveConfig) -> LiveEngine: ...
 
 
-def controls_of(intent: Intent) -> Controls:
-    """The engine's controls for what the person wants. Raises `ControlError` for a picture that is not there."""
+def controls_of(intent: Intent, hears_emotion: bool = False) -> Controls:
+    """The engine's controls for what the person wants; the mood of the voice only where the avatar hears it. Raises
+    `ControlError` for a picture that is not there.
+    """
     gaze_mode: Any = {"camera": "camera", "wander": "wander", "pointer": "fixed"}[intent.gaze]
     pointing = intent.gaze == "pointer"
     return Controls(
         emotion=intent.emotion(),
         intensity=1.0,
+        auto_emotion=intent.auto_emotion if hears_emotion else 0.0,
         pose=(math.radians(intent.yaw), math.radians(intent.pitch), math.radians(intent.roll)),
         gaze=(math.radians(intent.gaze_yaw), math.radians(intent.gaze_pitch)) if pointing else (0.0, 0.0),
         gaze_mode=gaze_mode,
@@ -119,6 +123,7 @@ class Bridge(QObject):
         self._controls = Controls()
         self._polls = 0
         self._plugged = plugged()
+        self.still_running = False
         self._looking, self._looked_s = False, -LOOK_AGAIN_S
         self._heard_until = -1.0
         self._timer = QTimer(self)
@@ -156,6 +161,7 @@ class Bridge(QObject):
     def open(self, avatar: Avatar) -> None:
         """Starts the engine with this avatar; an engine that runs is given the new avatar and goes on."""
         self._avatar = avatar
+        self.hears_emotion = hears(avatar)
         manifest = avatar.manifest.people
         self.people = [
             (
@@ -184,10 +190,11 @@ class Bridge(QObject):
             camera="none",
             monitor="none",
             backend=intent.backend,
-            controls=controls_of(intent),
+            controls=controls_of(intent, self.hears_emotion),
             muted=intent.muted,
         )
         engine = self._open(avatar, config)
+        self._heard_until = -1.0  # its clock begins anew
         engine.start()
         self._engine = engine
         self.journal.note(f"engine started with {avatar.name}")
@@ -209,7 +216,9 @@ class Bridge(QObject):
             self._later(lambda: self._start(avatar))
 
     def close(self) -> None:
-        """Ends film, camera and engine, and remembers the settings. Waits for the film's end, at most ten seconds."""
+        """Ends film, camera and engine, and remembers the settings. Waits for the film's end, at most ten seconds; then
+        `still_running` says that the process had better end without tidying up under the engine's feet.
+        """
         self._timer.stop()
 
         def stop() -> None:
@@ -220,6 +229,7 @@ class Bridge(QObject):
         self._later(stop)
         self._jobs.put(None)
         self._worker.join(timeout=10)
+        self.still_running = self._worker.is_alive()
         self.settings.remember(self.intent)
         complaint = save(self.settings, settings_path())
         if complaint:
@@ -244,7 +254,7 @@ class Bridge(QObject):
 
     def _pass_on(self, before: Intent, now: Intent) -> None:
         try:
-            controls = controls_of(now)
+            controls = controls_of(now, self.hears_emotion)
         except MouthpieceError as error:
             self.message.emit("Setting", str(error))
             return
@@ -399,7 +409,7 @@ class Bridge(QObject):
             return
         statistics = engine.statistics()
         self.report = report_of(statistics)
-        if self.intent.recording and statistics.recording_failure:
+        if self.intent.recording and (statistics.recording_failure or statistics.failure):  # what was filmed is kept
             self.intent = replace(self.intent, recording="")
         if self._polls % NOTES_EVERY == 0:
             self.journal.record(self.report)

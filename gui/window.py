@@ -59,6 +59,7 @@ class Window(QWidget):
         self._shortcuts()
         bridge.view_changed.connect(self.show_view)
         bridge.people_changed.connect(self.people.show_people)
+        bridge.people_changed.connect(lambda _: self.mood.allow_auto(bridge.hears_emotion))
         bridge.devices_changed.connect(self.devices.show_devices)
         bridge.message.connect(self.tell)
         self.dress()
