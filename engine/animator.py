@@ -14,6 +14,7 @@ from engine.decoder import FrameDecoder, Picture
 from engine.encoder import AudioEncoder
 from engine.idle import Motion, move
 from engine.manifest import FPS, HOP_SAMPLES, RATE
+from engine.voice_mood import VoiceListener, blended, load_reader
 
 SAMPLES_PER_FRAME = Fraction(RATE, FPS)
 _FADE_FRAMES = 9  # a change of person takes 0.3 s
@@ -75,6 +76,8 @@ class Animator:
         self._loaded = load_graphs([avatar.graph("audio_encoder"), avatar.graph("frame_decoder")], backend, threads)
         self._encoder = AudioEncoder(avatar, self._loaded.graphs[0])
         self._decoder = FrameDecoder(avatar, self._loaded.graphs[1], first)
+        reader = load_reader(avatar)
+        self._listener = VoiceListener(avatar, reader, self._encoder) if reader is not None else None
         self._next = 0
         self._fading: tuple[NDArray[np.uint8], int] | None = None
         self._last: NDArray[np.uint8] | None = None
@@ -97,6 +100,8 @@ class Animator:
     def push(self, samples: NDArray[np.float32]) -> None:
         """Hears float32 mono samples at 16 kHz, in -1..1, any number of them."""
         self._encoder.push(samples)
+        if self._listener is not None:
+            self._listener.follow()
 
     def frames_due(self) -> int:
         """How many frames could be drawn now: those whose contexts have all been heard."""
@@ -123,9 +128,14 @@ class Animator:
         """
         if self.frames_due() == 0:
             raise ValueError(f"frame {self._next} is not due yet: push more samples (see frames_due)")
-        self._show(controls.person)
         self._skip_forgotten()
-        voice = self._encoder.prosody(newest_hop(self._next, self.avatar.lookahead_hops))
+        hop = newest_hop(self._next, self.avatar.lookahead_hops)
+        person = controls.person
+        if self._listener is not None:
+            controls = blended(controls, self._listener.mood(hop))
+            person = (controls.person_from_voice and self._listener.person) or person
+        self._show(person)
+        voice = self._encoder.prosody(hop)
         return self.next_frame_moving(move(controls, self._next / FPS, self._seed, voice))
 
     def next_frame_moving(self, motion: Motion) -> Frame:
@@ -170,9 +180,13 @@ class Animator:
     def reset(self) -> None:
         """Back to stream time 0, as if new."""
         self._encoder.reset()
+        if self._listener is not None:
+            self._listener.reset()
         self._next, self.skipped, self._fading, self._last = 0, 0, None, None
 
     def close(self) -> None:
         """Frees the graphs."""
         for graph in self._loaded.graphs:
             graph.close()
+        if self._listener is not None:
+            self._listener.close()

@@ -74,8 +74,10 @@ class Avatar:
         return _read_verified(self.path, name, self.manifest)
 
     def graph(self, role: str) -> tuple[bytes, GraphSpec]:
-        """The ONNX bytes and declaration of `audio_encoder` or `frame_decoder`."""
-        spec: GraphSpec = getattr(self.manifest.graphs, role)
+        """The ONNX bytes and declaration of `audio_encoder`, `frame_decoder` or, if there is one, `voice_reader`."""
+        spec: GraphSpec | None = getattr(self.manifest.graphs, role)
+        if spec is None:
+            raise AvatarError(f"{self.path.name} has no {role}")
         return self.read(spec.file), spec
 
     def person(self, name: str | None = None) -> Person:

@@ -27,6 +27,7 @@ COLOURS = {
     "grey": (128, 128, 128),
     "blue": (0, 71, 187),
 }
+FROM_VOICE = "from-voice"
 Vector = tuple[float, ...]
 
 
@@ -59,7 +60,8 @@ class Controls:
     idle motion, which `idle` (0..2) scales. gaze_mode: `camera` keeps the eyes on the viewer however the head turns,
     `wander` looks about, `fixed` holds `gaze` relative to the head. blink: how far the lids are held closed;
     blink_rate: blinks a minute. person: a name in the pack, None for the first. mirror: flip the camera frame, as a
-    mirror would.
+    mirror would. auto_emotion: how much of the mood in the voice joins the knobs; person_from_voice: whoever the voice
+    fits is shown, `person` until that is known. Both need an avatar with a voice reader.
     """
 
     emotion: Vector = (0.0,) * 6
@@ -75,13 +77,16 @@ class Controls:
     background: Background = field(default_factory=Background)
     framing: Framing = field(default_factory=Framing)
     mirror: bool = False
+    auto_emotion: float = 0.0
+    person_from_voice: bool = False
 
     def __post_init__(self) -> None:
         _check("emotion", self.emotion, (0.0,) * 6, (1.0,) * 6)
         _check("pose", self.pose, tuple(-p for p in POSE_LIMIT), POSE_LIMIT)
         _check("shift", self.shift, (-SHIFT_LIMIT_CM,) * 3, (SHIFT_LIMIT_CM,) * 3)
         _check("gaze", self.gaze, (-GAZE_LIMIT,) * 2, (GAZE_LIMIT,) * 2)
-        for name, high in (("intensity", 1.0), ("blink", 1.0), ("blink_rate", 40.0), ("idle", 2.0)):
+        amounts = (("intensity", 1.0), ("blink", 1.0), ("blink_rate", 40.0), ("idle", 2.0), ("auto_emotion", 1.0))
+        for name, high in amounts:
             _check(name, (getattr(self, name),), (0.0,), (high,))
         framing = self.framing
         _check("framing", (framing.zoom, framing.offset_x, framing.offset_y), (0.2, -1.0, -1.0), (4.0, 1.0, 1.0))
@@ -118,6 +123,21 @@ def parse_emotion(text: str) -> Vector:
     weights = tuple(found.get(name, 0.0) for name in EMOTIONS)
     _check("emotion", weights, (0.0,) * 6, (1.0,) * 6)
     return weights
+
+
+def parse_mood(text: str) -> tuple[Vector, float]:
+    """`auto`, `auto=0.8` or `auto=0.8,happy=0.3` besides what `parse_emotion` reads -> six weights, and how much of the
+    voice's own mood joins them.
+    """
+    found = _pairs(text, ("auto", *EMOTIONS), "emotion")
+    auto = found.pop("auto", 0.0)
+    _check("emotion auto", (auto,), (0.0,), (1.0,))
+    return parse_emotion(",".join(f"{name}={weight}" for name, weight in found.items())), auto
+
+
+def parse_person(text: str | None) -> tuple[str | None, bool]:
+    """A name, or `from-voice` -> (name or None, whether the voice decides)."""
+    return (None, True) if text == FROM_VOICE else (text, False)
 
 
 def parse_pose(text: str) -> Vector:
@@ -166,13 +186,15 @@ def parse_framing(text: str) -> Framing:
 
 
 # Seconds to come within 10% of a target that jumps: lids and eyes are quick, heads and moods are not.
-_SETTLE_SECONDS = {"emotion": 0.5, "pose": 0.35, "shift": 0.35, "gaze": 0.12, "blink": 0.1, "idle": 0.6, "framing": 0.4}
+_SETTLE_SECONDS = {
+    "emotion": 0.5, "auto": 0.5, "pose": 0.35, "shift": 0.35, "gaze": 0.12, "blink": 0.1, "idle": 0.6, "framing": 0.4
+}  # fmt: skip
 _CRITICAL = 3.89  # (1 + x) exp(-x) = 0.1
 
 
 def _pack(controls: Controls) -> NDArray[np.float64]:
     framing = controls.framing
-    emotion = [w * controls.intensity for w in controls.emotion]
+    emotion = [w * controls.intensity for w in (*controls.emotion, controls.auto_emotion)]
     frame = [framing.zoom, framing.offset_x, framing.offset_y]
     return np.array([*emotion, *controls.pose, *controls.shift, *controls.gaze, controls.blink, controls.idle, *frame])
 
@@ -190,7 +212,7 @@ class SmoothedControls:
         self._value = _pack(start or Controls())
         self._speed = np.zeros_like(self._value)
         self._seconds: float | None = None
-        sizes = {"emotion": 6, "pose": 3, "shift": 3, "gaze": 2, "blink": 1, "idle": 1, "framing": 3}
+        sizes = {"emotion": 6, "auto": 1, "pose": 3, "shift": 3, "gaze": 2, "blink": 1, "idle": 1, "framing": 3}
         self._rate = np.concatenate([np.full(n, _CRITICAL / _SETTLE_SECONDS[name]) for name, n in sizes.items()])
 
     def at(self, seconds: float, target: Controls) -> Controls:
@@ -209,10 +231,11 @@ class SmoothedControls:
             target,
             emotion=tuple(min(max(w, 0.0), 1.0) for w in x[:6]),
             intensity=1.0,
-            pose=tuple(x[6:9]),
-            shift=tuple(x[9:12]),
-            gaze=tuple(x[12:14]),
-            blink=min(max(x[14], 0.0), 1.0),
-            idle=min(max(x[15], 0.0), 2.0),
-            framing=Framing(*x[16:19]),
+            auto_emotion=min(max(x[6], 0.0), 1.0),
+            pose=tuple(x[7:10]),
+            shift=tuple(x[10:13]),
+            gaze=tuple(x[13:15]),
+            blink=min(max(x[15], 0.0), 1.0),
+            idle=min(max(x[16], 0.0), 2.0),
+            framing=Framing(*x[17:20]),
         )

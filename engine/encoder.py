@@ -55,21 +55,22 @@ class AudioEncoder:
         """The smallest `newest_hop` whose window is still in the ring."""
         return max(-1, self.hops - self._length + self._window - 1)
 
-    def window(self, newest_hop: int) -> Array:
+    def window(self, newest_hop: int, hops: int = 0) -> Array:
         """Contexts [1, W, C] that end with hop `newest_hop`, a copy; hops before 0 are zeros.
 
-        The hop must have been encoded.
+        The hop must have been encoded. `hops` asks for another number of them than the decoder's W.
         """
+        hops = hops or self._window
         if not self.oldest_newest_hop <= newest_hop < self.hops:
             raise ValueError(
                 f"hop {newest_hop} is not among the last contexts ({self.oldest_newest_hop} .. {self.hops - 1})"
             )
-        first = newest_hop + 1 - self._window
-        window = np.zeros((1, self._window, self._ring.shape[1]), np.float32)
+        first = newest_hop + 1 - hops
+        window = np.zeros((1, hops, self._ring.shape[1]), np.float32)
         kept = newest_hop + 1 - max(first, 0)
         if kept > 0:
             start = max(first, 0) % self._length
-            window[0, self._window - kept :] = self._ring[start : start + kept]
+            window[0, hops - kept :] = self._ring[start : start + kept]
         return window
 
     def prosody(self, hop: int) -> Prosody:

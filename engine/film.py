@@ -32,6 +32,7 @@ from engine.idle import Motion, move
 from engine.manifest import FPS, HOP_SAMPLES, RATE
 from engine.outputs.pixels import to_yuv
 from engine.prosody import Prosody
+from engine.voice_mood import VoiceListener, blended, load_reader
 
 Progress = Callable[[int, int | None], None]  # frames done, frames in all if known
 
@@ -57,6 +58,10 @@ def render(avatar: Avatar, film: Film, progress: Progress = lambda done, total: 
         # The workers already use every core.
         cv2.setNumThreads(1)
         stack.callback(cv2.setNumThreads, threads_before)
+        encoder = AudioEncoder(avatar, loaded.graphs[0])
+        listener = _listener(avatar, encoder, film)
+        if listener is not None:
+            stack.callback(listener.close)
         person = avatar.person(film.controls.person)
         outputs = stack.enter_context(FilmFiles(avatar, film, speech))
         easels = _Easels([FrameDecoder(avatar, graph, person) for graph in loaded.graphs[1:]], film, outputs)
@@ -69,7 +74,7 @@ def render(avatar: Avatar, film: Film, progress: Progress = lambda done, total: 
             progress(outputs.frames, total)
 
         try:
-            for heard in _heard(speech, AudioEncoder(avatar, loaded.graphs[0]), film, outputs):
+            for heard in _heard(speech, encoder, listener, film, outputs):
                 pending.append(pool.submit(easels.draw, heard))
                 if len(pending) > 2 * workers:
                     write_oldest()
@@ -89,25 +94,37 @@ def _expected_frames(speech: SpeechFile, seconds: float | None) -> int | None:
 
 @dataclass(frozen=True)
 class _Heard:
-    """What a worker needs for one frame: contexts [1, W, C] and how the voice moved."""
+    """What a worker needs for one frame: contexts [1, W, C], how the voice moved, its mood [6] if it is read."""
 
     frame: int
     contexts: NDArray[np.float32]
     voice: Prosody
+    mood: NDArray[np.float32] | None
 
 
-def _heard(speech: SpeechFile, encoder: AudioEncoder, film: Film, outputs: FilmFiles) -> Iterator[_Heard]:
+def _listener(avatar: Avatar, encoder: AudioEncoder, film: Film) -> VoiceListener | None:
+    """What reads the mood, if it is asked for."""
+    reader = load_reader(avatar) if film.controls.auto_emotion > 0 and not film.curves else None
+    return VoiceListener(avatar, reader, encoder) if reader is not None else None
+
+
+def _heard(
+    speech: SpeechFile, encoder: AudioEncoder, listener: VoiceListener | None, film: Film, outputs: FilmFiles
+) -> Iterator[_Heard]:
     """Yields every frame of the film as soon as its sound has been encoded, and hands the sound on to the film."""
     frame, samples_heard = 0, 0
     lookahead = encoder.lookahead_hops
 
     def frame_heard() -> _Heard:
         hop = newest_hop(frame, lookahead)
-        return _Heard(frame, encoder.window(hop), encoder.prosody(hop))
+        mood = listener.mood(hop) if listener is not None else None
+        return _Heard(frame, encoder.window(hop), encoder.prosody(hop), mood)
 
     for block, samples in _sound(speech, film):
         outputs.write_audio(block)
         encoder.push(samples)
+        if listener is not None:
+            listener.follow()
         samples_heard += len(samples)
         while newest_hop(frame, lookahead) < encoder.hops and frame < _frames_in(samples_heard, film):
             yield frame_heard()
@@ -173,4 +190,7 @@ class _Easels:
     def _motion(self, heard: _Heard) -> Motion:
         if self._film.curves:
             return self._film.curves.at(heard.frame)
-        return move(self._film.controls, heard.frame / FPS, self._film.seed, heard.voice)
+        controls = self._film.controls
+        if heard.mood is not None:
+            controls = blended(controls, heard.mood)
+        return move(controls, heard.frame / FPS, self._film.seed, heard.voice)

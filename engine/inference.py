@@ -128,6 +128,7 @@ class Inference:
         index = self._first_frame + animator.next_index
         controls = self._smooth.at(index / FRAME_RATE, asked)
         frame = animator.next_frame(controls)
+        session.heard_person = animator.person if asked.person_from_voice else None
         ledger.drawn += 1
         ledger.decode.add(1000 * (session.now() - began_s))
         newest = frame.newest_sample + self._first_frame * RATE // FRAME_RATE

@@ -22,6 +22,7 @@ from engine.outputs.virtual_camera import Camera, VirtualCamera, find_camera
 from engine.pacing import Pacer
 from engine.recording import Recording
 from engine.session import Failure, LiveFrame, Session, Turns
+from engine.voice_mood import require_reader
 
 __all__ = ["LiveConfig", "LiveEngine", "LiveFrame", "Statistics", "is_sound_file"]
 
@@ -127,10 +128,13 @@ class LiveEngine:
     # Wishes
 
     def set_controls(self, controls: Controls) -> None:
-        """What the face should do from now on; it moves there smoothly. Raises `AvatarError` for an unknown person."""
+        """What the face should do from now on; it moves there smoothly. Raises `AvatarError` for an unknown person,
+        or if the avatar has no voice reader and the voice should decide.
+        """
         people = self._session.avatar.people
         if controls.person is not None and controls.person not in people:
             raise AvatarError(f"this avatar has no person {controls.person!r}; it has {', '.join(people)}")
+        require_reader(self._session.avatar, controls)
         self._session.controls = controls
 
     def set_avatar(self, avatar: Avatar, backend: str | None = None) -> None:
@@ -223,7 +227,7 @@ class LiveEngine:
             latency_p50_ms=ledger.latency.quantile(0.5), latency_p95_ms=ledger.latency.quantile(0.95),
             video_delay_ms=1000 * session.video_delay_s,
             cpu_percent=ledger.memory.cpu_percent, rss_mb=ledger.memory.rss_mb,
-            backend=session.running_on, person=session.controls.person or session.avatar.people[0],
+            backend=session.running_on, person=session.person,
             recording=str(film.path) if film and film.running else "",
             recording_s=film.seconds if film else 0.0, recording_failure=film.failure if film else "",
             events=ledger.events.newest(20),

@@ -16,7 +16,16 @@ from rich.status import Status
 from rich.text import Text
 
 from engine.avatar import default_avatar, open_avatar
-from engine.controls import Background, Controls, parse_background, parse_emotion, parse_framing, parse_gaze, parse_pose
+from engine.controls import (
+    Background,
+    Controls,
+    parse_background,
+    parse_framing,
+    parse_gaze,
+    parse_mood,
+    parse_person,
+    parse_pose,
+)
 from engine.errors import ControlError, MouthpieceError, OutputError
 from engine.live import LiveConfig, LiveEngine, Statistics
 
@@ -28,8 +37,8 @@ def command(
     mic: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "",
     camera: Annotated[str, tyro.conf.arg(metavar="NAME|none")] = "",
     avatar: Path | None = None,
-    person: str | None = None,
-    emotion: Annotated[str, tyro.conf.arg(metavar="happy=0.7")] = "",
+    person: Annotated[str | None, tyro.conf.arg(metavar="NAME|from-voice")] = None,
+    emotion: Annotated[str, tyro.conf.arg(metavar="happy=0.7|auto")] = "",
     intensity: float = 1.0,
     pose: Annotated[str, tyro.conf.arg(metavar="yaw=10,pitch=-5")] = "",
     gaze: Annotated[str, tyro.conf.arg(metavar="camera|wander|yaw=5")] = "camera",
@@ -51,8 +60,8 @@ def command(
         mic: Part of a microphone's name, a sound or video file to play in its place (looped), or none.
         camera: Part of a virtual camera's name, "none" for no camera; without it, the first there is.
         avatar: An avatar pack; without it, the bundled one.
-        person: Who of the pack; without it, the first.
-        emotion: Weights 0..1 of anger, disgust, fear, happy, neutral, sad.
+        person: Who of the pack; without it, the first; from-voice takes whom the voice fits.
+        emotion: Weights 0..1 of anger, disgust, fear, happy, neutral, sad; auto, or auto=0.6, follows the voice.
         intensity: Multiplies the emotion.
         pose: Degrees of yaw, pitch and roll.
         gaze: Where the eyes look.
@@ -70,15 +79,19 @@ def command(
     """
     _check_output(report)
     gaze_mode, gaze_at = parse_gaze(gaze)
+    mood, auto_emotion = parse_mood(emotion)
+    who, person_from_voice = parse_person(person)
     controls = Controls(
-        emotion=parse_emotion(emotion),
+        emotion=mood,
+        auto_emotion=auto_emotion,
+        person_from_voice=person_from_voice,
         intensity=intensity,
         pose=parse_pose(pose),
         gaze=gaze_at,
         gaze_mode=gaze_mode,
         blink_rate=blink_rate,
         idle=idle,
-        person=person,
+        person=who,
         background=parse_background(background) if background else Background(),
         framing=parse_framing(framing),
         mirror=mirror,

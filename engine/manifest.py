@@ -99,6 +99,7 @@ class GraphSpec(_Strict):
 class Graphs(_Strict):
     audio_encoder: GraphSpec
     frame_decoder: GraphSpec
+    voice_reader: GraphSpec | None = None  # packs without one take no mood and no person from the voice
 
 
 class Condition(_Strict):
@@ -129,14 +130,18 @@ class LayersPicture(_Strict):
     stills: int = Field(ge=1, le=16)
     size: int = Field(ge=64, le=1024, multiple_of=4)
     face_box: tuple[int, int, int, int]
+    patches: dict[str, tuple[int, int, int, int]] = Field(default_factory=dict, max_length=8)
 
     @model_validator(mode="after")
-    def _box_is_inside(self) -> "LayersPicture":
+    def _boxes_are_inside(self) -> "LayersPicture":
         x, y, w, h = self.face_box
         if min(x, y) < 0 or min(w, h) < 8 or w % 4 or h % 4 or x + w > self.size or y + h > self.size:
             raise ValueError(
                 f"face_box {list(self.face_box)} must lie inside the {self.size} px still, sides divisible by 4"
             )
+        for name, (left, top, wide, high) in self.patches.items():
+            if left < x or top < y or min(wide, high) < 1 or left + wide > x + w or top + high > y + h:
+                raise ValueError(f"patch {name} {[left, top, wide, high]} must lie inside face_box {list(self.face_box)}")
         return self
 
 
@@ -179,7 +184,10 @@ class Manifest(_Strict):
         _expect(decoder.outputs_of("picture"), self.picture_shapes(), "frame_decoder picture")
         if isinstance(self.picture, LayersPicture) and self.picture.size != size:
             raise ValueError(f"picture.size {self.picture.size} differs from video.size {size}")
-        named = {encoder.file, decoder.file}
+        reader = self.graphs.voice_reader
+        if reader is not None:
+            _check_reader(reader, context, len(self.people))
+        named = {graph.file for graph in (encoder, decoder, reader) if graph is not None}
         for person in self.people.values():
             named |= {*person.files, person.preview}
         if missing := named - set(self.files):
@@ -195,12 +203,22 @@ class Manifest(_Strict):
         stills, cells = self.picture.stills, grid[-1]
         _, _, w, h = self.picture.face_box
         return {
-            "paint": (1, 4, h, w),
+            "paint": (1, 4, h // 4, w // 4),
             "paint_flow": (1, 2, h // 4, w // 4),
+            **{name: (1, 4, high, wide) for name, (_, _, wide, high) in self.picture.patches.items()},
             "grid": (stills, 2, cells, cells),
             "weight": (1, stills, cells, cells),
             "gain": (1, 3, cells, cells),
         }
+
+
+def _check_reader(reader: GraphSpec, context: int, people: int) -> None:
+    inputs = reader.inputs_of("context")
+    hops = next(iter(inputs.values()), (0, 0))[1]
+    _expect(inputs, {"context": (1, hops, context)}, "voice_reader context")
+    if len(reader.inputs) != 1 or reader.state or not 0 < hops <= 1000:
+        raise ValueError(f"voice_reader takes a window of 1 to 1000 contexts and nothing else, found {hops}")
+    _expect(reader.outputs_of("aux"), {"emotion": (1, 6), "people": (1, people)}, "voice_reader outputs")
 
 
 def _expect(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], what: str) -> None:

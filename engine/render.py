@@ -11,13 +11,24 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from engine.audio.files import SpeechFile
 from engine.avatar import Avatar, default_avatar, open_avatar
-from engine.controls import Controls, parse_background, parse_emotion, parse_framing, parse_gaze, parse_pose
+from engine.controls import (
+    FROM_VOICE,
+    Controls,
+    parse_background,
+    parse_framing,
+    parse_gaze,
+    parse_mood,
+    parse_person,
+    parse_pose,
+)
 from engine.curves import read_curves
 from engine.errors import ControlError
 from engine.film import Rendered, render
 from engine.film_files import Film
 from engine.manifest import FPS
+from engine.voice_mood import person_of_speech, require_reader
 
 
 @dataclass(frozen=True)
@@ -29,9 +40,9 @@ class Arguments:
     avatar: Path | None = None
     """Avatar pack, a *.avatar folder; without it, the one that ships with Mouthpiece."""
     person: str | None = None
-    """Who speaks; without it, the pack's first person."""
+    """Who speaks; without it, the pack's first person; from-voice takes whom the voice fits."""
     emotion: str = ""
-    """Such as happy=0.7,sad=0.2; of anger, disgust, fear, happy, neutral, sad."""
+    """Such as happy=0.7,sad=0.2; of anger, disgust, fear, happy, neutral, sad; auto, or auto=0.6, follows the voice."""
     pose: str = ""
     """Head turn in degrees, such as yaw=10,pitch=-5,roll=0."""
     gaze: str = "camera"
@@ -89,18 +100,21 @@ def _film(args: Arguments, avatar: Avatar) -> Film:
     if args.alpha and args.alpha.suffix.lower() not in (".mov", ".webm"):
         raise ControlError(f"--alpha {args.alpha}: expected .mov or .webm")
     gaze_mode, gaze = parse_gaze(args.gaze)
+    emotion, auto_emotion = parse_mood(args.emotion)
     controls = Controls(
-        emotion=parse_emotion(args.emotion),
+        emotion=emotion,
+        auto_emotion=auto_emotion,
         pose=parse_pose(args.pose),
         gaze=gaze,
         gaze_mode=gaze_mode,
         idle=args.idle,
         blink_rate=args.blink_rate,
-        person=args.person,
+        person=_person(args, avatar),
         background=parse_background(args.background),
         framing=parse_framing(args.framing),
         mirror=args.mirror,
     )
+    require_reader(avatar, controls)
     curves = read_curves(args.curves) if args.curves else None
     return Film(
         args.speech,
@@ -114,6 +128,19 @@ def _film(args: Arguments, avatar: Avatar) -> Film:
         args.backend,
         args.seed,
     )
+
+
+def _person(args: Arguments, avatar: Avatar) -> str | None:
+    """Whom the film shows. A film has one face, so the voice decides before it begins, by its first half minute."""
+    name, from_voice = parse_person(args.person)
+    if not from_voice:
+        return name
+    require_reader(avatar, Controls(person_from_voice=True))
+    with SpeechFile(args.speech) as speech:
+        chosen = person_of_speech(avatar, speech)
+    if chosen is None:
+        raise ControlError(f"--person {FROM_VOICE}: {args.speech.name} holds too little speech; name a person")
+    return chosen
 
 
 def _size(args: Arguments, avatar: Avatar) -> tuple[int, int]:

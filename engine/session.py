@@ -65,7 +65,13 @@ class Session:
     to_camera: Slot[LiveFrame] = field(default_factory=Slot)
     preview: Slot[LiveFrame] = field(default_factory=Slot)
     running_on: str = ""
+    heard_person: str | None = None  # whom the voice chose, where it may choose
     video_delay_s: float = 0.0  # from a sound to the frame that shows it leaving for the camera, smoothed
+
+    @property
+    def person(self) -> str:
+        """Who is shown."""
+        return self.heard_person or self.controls.person or self.avatar.people[0]
 
     def say(self, kind: str, text: str) -> None:
         """Notes an event. Any thread."""

@@ -25,6 +25,7 @@ from tiny_graphs import (
     encoder,
     face_box,
     layers_decoder,
+    reader,
     rgba_decoder,
 )
 
@@ -98,7 +99,9 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
-def build_tiny_pack(path: Path, kind: Literal["layers", "rgba"] = "layers", size: int = 512) -> Path:
+def build_tiny_pack(
+    path: Path, kind: Literal["layers", "rgba"] = "layers", size: int = 512, voice_reader: bool = False
+) -> Path:
     """Writes a working pack with four people into the new folder `path` and returns it.
 
     `size` 128 makes tests quick.
@@ -142,5 +145,8 @@ def build_tiny_pack(path: Path, kind: Literal["layers", "rgba"] = "layers", size
         "people": {name: _write_person(path, name, size, kind) for name in PEOPLE},
         "picture": picture,
     }
+    if voice_reader:
+        (path / "voice_reader.onnx").write_bytes(reader(len(PEOPLE))[0])
+        manifest["graphs"]["voice_reader"] = reader(len(PEOPLE))[1]
     seal(path, manifest)
     return path

@@ -11,6 +11,7 @@ from engine.expressions import EXPRESSION_NAMES
 
 CONTEXT, WINDOW, LOOKAHEAD = 6, 8, 4
 CELLS, STILLS = 16, 2
+READER_WINDOW = 60
 JAW, BLINK_L, BLINK_R = (EXPRESSION_NAMES.index(name) for name in ("jawOpen", "eyeBlink_L", "eyeBlink_R"))
 
 
@@ -80,6 +81,26 @@ def encoder() -> tuple[bytes, dict[str, Any]]:
     roles = {"samples": "samples", "context": "context"}
     spec = _declare("audio_encoder.onnx", inputs, outputs, lambda name: roles.get(name, "state"))
     return g.model(inputs, outputs), spec | {"state": {"envelope": "envelope_next", "tail": "tail_next"}}
+
+
+def reader(people: int) -> tuple[bytes, dict[str, Any]]:
+    """Dull and loud is anger, bright and loud is happy, silence is calm; bright voices fit the second person."""
+    g = GraphBuilder()
+    inputs = {"context": [1, READER_WINDOW, CONTEXT]}
+    outputs = {"emotion": [1, 6], "people": [1, people]}
+    mean = g.reshape(g.mean("context", [1]), [1, CONTEXT])
+    loud = g("Clip", g("Mul", g.slice(mean, 0, 1, 1), 1.5), 0.0, 1.0)
+    ratio = g("Div", g.slice(mean, 1, 2, 1), g("Add", g.slice(mean, 0, 1, 1), 0.02))
+    bright = g("Sigmoid", g("Mul", g("Sub", ratio, 0.8), 20.0))
+    happy, anger = g("Mul", loud, bright), g("Mul", loud, g("Sub", 1.0, bright))
+    none = g("Mul", loud, 0.0)
+    g("Concat", anger, none, none, happy, g("Sub", 1.0, loud), none, axis=1, to="emotion")
+    where = np.zeros((1, people), np.float32)
+    where[0, 1] = 4.0
+    g("Sub", g("Mul", bright, where), 1.0, to="people")
+    return g.model(inputs, outputs), _declare(
+        "voice_reader.onnx", inputs, outputs, lambda name: "context" if name == "context" else "aux"
+    )
 
 
 def _declare(file: str, inputs: dict[str, list[int]], outputs: dict[str, list[int]], role: Any) -> dict[str, Any]:
