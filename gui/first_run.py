@@ -1,28 +1,61 @@
 """The first page: every part checked, and the virtual camera explained for this system in two steps."""
 
+import html
 import sys
 import threading
 
 from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import (
+    QDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from engine.doctor import Check, checks
 from gui.bridge import Bridge
+from gui.state import for_the_window
+from gui.theme import colours
+from gui.widgets import panel
 
-CAMERA_STEPS = {
+CAMERA_STEPS = {  # what to do, and the command if it is one
     "linux": (
-        "Install the driver: sudo apt install v4l2loopback-dkms",
-        'Load it: sudo modprobe v4l2loopback devices=1 card_label="Mouthpiece" exclusive_caps=1',
+        ("Install the driver:", "sudo apt install v4l2loopback-dkms"),
+        ("Load it:", 'sudo modprobe v4l2loopback devices=1 card_label="Mouthpiece" exclusive_caps=1'),
     ),
     "darwin": (
-        "Install OBS Studio, start its virtual camera once and allow it in System Settings, Privacy and Security.",
-        "Quit OBS and press Start camera here; choose “OBS Virtual Camera” in your meeting.",
+        (
+            "Install OBS Studio, start its virtual camera once and allow it in System Settings, Privacy and Security.",
+            "",
+        ),
+        ("Quit OBS and press Start camera here; choose “OBS Virtual Camera” in your meeting.", ""),
     ),
     "win32": (
-        "Install OBS Studio; its virtual camera comes with it.",
-        "Press Start camera here; choose “OBS Virtual Camera” in your meeting.",
+        ("Install OBS Studio; its virtual camera comes with it.", ""),
+        ("Press Start camera here; choose “OBS Virtual Camera” in your meeting.", ""),
     ),
 }
+UNINTERESTING = ("python", "display")  # without them this page would not show
+
+
+class Wrapped(QLabel):
+    """Words that wrap, and take the height that they need."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+
+def _first_up(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 class FirstRunPage(QDialog):
@@ -35,21 +68,20 @@ class FirstRunPage(QDialog):
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle("Is everything ready?")
-        self.resize(640, 520)
-        self._bridge = bridge
+        self.resize(720, 640)
+        self._bridge, self._quiet = bridge, colours(bridge.settings.theme).quiet
         self.answers: list[Check] = []
         column = QVBoxLayout(self)
+        column.setContentsMargins(22, 18, 22, 18)
+        column.setSpacing(10)
         title = QLabel("Is everything ready?")
         title.setObjectName("title")
         column.addWidget(title)
         column.addWidget(QLabel("Speak, and the face speaks with you. Nothing you say or show leaves this computer."))
-        self._grid = QGridLayout()
-        self._grid.setColumnStretch(2, 1)
-        column.addLayout(self._grid)
-        self._state = QLabel("Checking the parts ...")
+        column.addWidget(self._list(), 1)
+        self._state = QLabel()
         self._state.setProperty("quiet", True)
         column.addWidget(self._state)
-        column.addStretch(1)
         column.addWidget(self._camera_steps())
         row = QHBoxLayout()
         again = QPushButton("Check again")
@@ -65,14 +97,31 @@ class FirstRunPage(QDialog):
         self.finished_checking.connect(self._all_there)
         self.check()
 
+    def _list(self) -> QScrollArea:
+        inside = QWidget()
+        inside.setObjectName("column")
+        self._grid = QGridLayout(inside)
+        self._grid.setColumnStretch(2, 1)
+        self._grid.setHorizontalSpacing(12)
+        self._grid.setVerticalSpacing(8)
+        self._grid.setAlignment(Qt.AlignmentFlag.AlignTop)
+        area = QScrollArea()
+        area.setWidget(inside)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        return area
+
     @staticmethod
     def _camera_steps() -> QWidget:
-        steps = CAMERA_STEPS.get(sys.platform, CAMERA_STEPS["linux"])
-        text = "<br>".join(f"{i}. {step}" for i, step in enumerate(steps, 1))
-        label = QLabel(f"<b>The virtual camera, in two steps</b><br>{text}")
-        label.setWordWrap(True)
-        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        return label
+        frame, column = panel("THE VIRTUAL CAMERA, IN TWO STEPS")
+        for i, (words, command) in enumerate(CAMERA_STEPS.get(sys.platform, CAMERA_STEPS["linux"]), 1):
+            text = f"{i}. {words}" + (f"<br><code>{html.escape(command)}</code>" if command else "")
+            label = QLabel(text)
+            label.setWordWrap(True)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            column.addWidget(label)
+        return frame
 
     def check(self) -> None:
         """Asks the doctor again."""
@@ -81,7 +130,7 @@ class FirstRunPage(QDialog):
             if widget is not None:
                 widget.deleteLater()
         self.answers = []
-        self._state.setText("Checking the parts ...")
+        self._state.setText("Checking; this takes some seconds, and you can go on meanwhile.")
 
         def ask() -> None:
             try:
@@ -94,15 +143,23 @@ class FirstRunPage(QDialog):
         threading.Thread(target=ask, name="doctor", daemon=True).start()
 
     def _show_answer(self, answer: Check) -> None:
-        row = len(self.answers)
         self.answers.append(answer)
+        if answer.part in UNINTERESTING or (answer.ok and answer.found.startswith("not here")):
+            return
+        row = self._grid.rowCount()
         mark = QLabel("✓" if answer.ok else "!")
+        mark.setObjectName("good" if answer.ok else "mend")
+        mark.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        mark.setFixedWidth(20)
         mark.setAccessibleName("in order" if answer.ok else "needs attention")
-        words = QLabel(answer.found + (f"\n{answer.mend}" if answer.mend and not answer.ok else ""))
-        words.setWordWrap(True)
-        words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        part = QLabel(answer.part.capitalize())
+        found = html.escape(_first_up(answer.found))
+        if answer.mend and not answer.ok:
+            mend = "The two steps below set one up" if "camera" in answer.part else for_the_window(answer.mend)
+            found += f"<br><span style='color: {self._quiet}'>{html.escape(_first_up(mend))}</span>"
+        words = Wrapped(found)
         self._grid.addWidget(mark, row, 0, Qt.AlignmentFlag.AlignTop)
-        self._grid.addWidget(QLabel(answer.part.capitalize()), row, 1, Qt.AlignmentFlag.AlignTop)
+        self._grid.addWidget(part, row, 1, Qt.AlignmentFlag.AlignTop)
         self._grid.addWidget(words, row, 2)
 
     def _all_there(self) -> None:

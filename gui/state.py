@@ -149,16 +149,22 @@ class View:
     intent: Intent = field(default_factory=Intent)
 
 
+def for_the_window(words: str) -> str:
+    """An engine's advice without what only the command line can do (`; or use --camera none ...`)."""
+    return words.split("; or use ")[0]
+
+
 def _notices(intent: Intent, report: Report) -> tuple[str, ...]:
     lines = []
     if report.alive and not report.mic_ok and intent.mic != "none":
         lines.append(
-            f"Microphone lost: {report.mic_name or 'no microphone found'}. The face idles; it goes on by itself when it is back."
+            f"Microphone lost: {report.mic_name or intent.mic or 'none found'}. The face idles; it goes on by itself when it is back."
         )
     elif report.alive and report.mic_silent_s > SILENT_MIC_S and not intent.muted:
         lines.append("The microphone sends only silence. Is it muted, or is another one meant?")
     if intent.on_air and report.alive and not report.camera_ok:
-        lines.append(f"Camera not available: {report.camera_message or 'no virtual camera found'}")
+        reason = report.camera_message.split(": ")[0] or "no virtual camera found"
+        lines.append(f"Not on air: {reason}. “More, Check everything” shows how to set one up.")
     if report.recording_failure:
         lines.append(f"Recording stopped: {report.recording_failure}")
     return tuple(lines)

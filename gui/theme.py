@@ -1,6 +1,7 @@
 """Light and dark: two small palettes and the style sheet made from them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from PyQt6.QtGui import QColor, QGuiApplication, QPalette
 from PyQt6.QtWidgets import QApplication
@@ -27,6 +28,7 @@ DARK = Colours(
     "#16191d", "#1f2328", "#333a43", "#e8eaed", "#98a2af", "#5b93f5", "#0c1016", "#2a3037", "#ff6b74", "#4cc38a"
 )
 
+ASSETS = Path(__file__).parent / "assets"
 _SHEET = """
 * {{ font-size: 13px; }}
 QWidget#window, QScrollArea, QScrollArea > QWidget > QWidget#column {{ background: {window}; color: {text}; }}
@@ -49,7 +51,10 @@ QToolButton#health {{ border: none; background: transparent; color: {quiet}; pad
 QComboBox, QLineEdit, QSpinBox, QPlainTextEdit {{ background: {field}; color: {text}; border: 1px solid {line}; border-radius: 7px;
   padding: 5px 8px; selection-background-color: {accent}; }}
 QComboBox QAbstractItemView {{ background: {panel}; color: {text}; selection-background-color: {accent}; selection-color: {on_accent}; }}
-QComboBox::drop-down {{ border: none; width: 22px; }}
+QComboBox::drop-down {{ border: none; width: 26px; }}
+QComboBox::down-arrow {{ image: url({chevron}); width: 12px; height: 12px; }}
+QToolButton::menu-indicator {{ image: url({chevron}); subcontrol-position: right center; right: 9px; width: 12px; height: 12px; }}
+QToolButton#more {{ padding-right: 28px; }}
 QSlider::groove:horizontal {{ height: 4px; border-radius: 2px; background: {line}; }}
 QSlider::sub-page:horizontal {{ background: {accent}; border-radius: 2px; }}
 QSlider::handle:horizontal {{ width: 14px; height: 14px; margin: -5px 0; border-radius: 7px; background: {accent}; }}
@@ -64,7 +69,9 @@ QScrollBar::add-line, QScrollBar::sub-line {{ height: 0; }}
 QMenu {{ background: {panel}; color: {text}; border: 1px solid {line}; }}
 QMenu::item:selected {{ background: {accent}; color: {on_accent}; }}
 QToolTip {{ background: {panel}; color: {text}; border: 1px solid {line}; }}
-QDialog {{ background: {window}; color: {text}; }}
+QDialog {{ background: {window}; color: {text}; border: 1px solid {line}; }}
+QLabel#good {{ color: {good}; font-weight: 700; }}
+QLabel#mend {{ color: {alert}; font-weight: 700; }}
 QCheckBox {{ color: {text}; }}
 """
 
@@ -104,5 +111,6 @@ def apply(app: QApplication, choice: str) -> Colours:
     ):
         palette.setColor(role, QColor(value))
     app.setPalette(palette)
-    app.setStyleSheet(_SHEET.format(**vars(c)))
+    chevron = (ASSETS / f"chevron-{'dark' if c is DARK else 'light'}.svg").as_posix()
+    app.setStyleSheet(_SHEET.format(**vars(c), chevron=chevron))
     return c

@@ -135,6 +135,7 @@ class Window(QWidget):
         self.speak.clicked.connect(self.speak_file)
         self.more = QToolButton()
         self.more.setText("More")
+        self.more.setObjectName("more")
         self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self.more)
         for words, slot in (
