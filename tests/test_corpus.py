@@ -190,6 +190,19 @@ def test_a_killed_run_goes_on_without_losing_or_repeating(tmp_path: Path):
     assert not list((killed / "clips").glob(".*"))
 
 
+def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    from training.rig import progress
+
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    with progress.progress_bar() as bar:
+        task = bar.add_task("frames", total=4, note="")
+        bar.advance(task)
+        bar.update(task, completed=3)
+    said = capsys.readouterr().out
+    assert "frames: 1 of 4" in said
+    assert "frames: 3 of 4" in said
+
+
 @needs_pack
 def test_other_settings_are_refused(drawn: Path, capsys):
     assert main(Options(drawn, people=3, size=128, speech="none")) == 2
