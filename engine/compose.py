@@ -70,6 +70,7 @@ class Composer:
         self.width, self.height = width, height
         self._background: Background | None = None
         self._behind: Pixels = np.zeros((height, width, 3), np.uint8)
+        self._easel = _Easel()
 
     def prepare(self, background: Background) -> None:
         """Loads a background ahead of its first frame.
@@ -94,29 +95,48 @@ class Composer:
         top = round(self.height - side + sunk - framing.offset_y * self.height)
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, self.width), min(top + side, self.height)
         if x0 < x1 and y0 < y1:
-            bust = _enlarge(rgba, side, x0 - left, y0 - top, x1 - x0, y1 - y0)
-            _over(bust, frame[y0:y1, x0:x1])
+            bust = self._easel.enlarge(rgba, side, x0 - left, y0 - top, x1 - x0, y1 - y0)
+            self._easel.over(bust, frame[y0:y1, x0:x1])
         return np.asarray(cv2.flip(frame, 1), np.uint8) if mirror else frame
 
 
-def _enlarge(rgba: Pixels, side: int, x: int, y: int, width: int, height: int) -> Pixels:
-    """The rectangle (x, y, width, height) of the bust scaled to `side` pixels."""
-    size = rgba.shape[0]
-    if width * height > 0.6 * side * side:  # enlarging all and cutting is quicker than looking up every pixel
-        if side != size:
-            mode = cv2.INTER_LINEAR if side > size else cv2.INTER_AREA
-            rgba = np.asarray(cv2.resize(rgba, (side, side), interpolation=mode), np.uint8)
-        return rgba[y : y + height, x : x + width]
-    step = size / side
-    looks = np.array([[step, 0, (x + 0.5) * step - 0.5], [0, step, (y + 0.5) * step - 0.5]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(
-        cv2.warpAffine(rgba, looks, (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT), np.uint8
-    )
+class _Easel:
+    """Enlarges the bust and lays it over what is behind, in buffers that stay: fresh memory costs more than the work."""
 
+    def __init__(self) -> None:
+        self._buffers: dict[str, Pixels] = {}
 
-def _over(bust: Pixels, behind: Pixels) -> None:
-    """Premultiplied RGBA over RGB, in place: colour + (1 - alpha) * behind."""
-    uncovered = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(bust, 3)), cv2.COLOR_GRAY2RGB)
-    cv2.multiply(behind, uncovered, dst=uncovered, scale=1 / 255)
-    cv2.add(cv2.cvtColor(bust, cv2.COLOR_RGBA2RGB), uncovered, dst=behind)
+    def _buffer(self, name: str, height: int, width: int, channels: int) -> Pixels:
+        shape = (height, width, channels) if channels > 1 else (height, width)
+        if name not in self._buffers or self._buffers[name].shape != shape:
+            self._buffers[name] = np.empty(shape, np.uint8)
+        return self._buffers[name]
+
+    def enlarge(self, rgba: Pixels, side: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """The rectangle (x, y, width, height) of the bust scaled to `side` pixels."""
+        size = rgba.shape[0]
+        if width * height > 0.6 * side * side:  # enlarging all and cutting is quicker than looking up every pixel
+            if side != size:
+                mode = cv2.INTER_LINEAR if side > size else cv2.INTER_AREA
+                whole = self._buffer("bust", side, side, 4)
+                cv2.resize(rgba, (side, side), dst=whole, interpolation=mode)
+                rgba = whole
+            return rgba[y : y + height, x : x + width]
+        step = size / side
+        looks = np.array([[step, 0, (x + 0.5) * step - 0.5], [0, step, (y + 0.5) * step - 0.5]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        part = self._buffer("bust", height, width, 4)
+        cv2.warpAffine(rgba, looks, (width, height), dst=part, flags=flags, borderMode=cv2.BORDER_CONSTANT)
+        return part
+
+    def over(self, bust: Pixels, behind: Pixels) -> None:
+        """Premultiplied RGBA over RGB, in place: colour + (1 - alpha) * behind."""
+        height, width = behind.shape[:2]
+        empty = self._buffer("empty", height, width, 1)
+        uncovered, colour = (self._buffer(name, height, width, 3) for name in ("uncovered", "colour"))
+        cv2.extractChannel(bust, 3, dst=empty)
+        cv2.bitwise_not(empty, dst=empty)
+        cv2.cvtColor(empty, cv2.COLOR_GRAY2RGB, dst=uncovered)
+        cv2.multiply(behind, uncovered, dst=uncovered, scale=1 / 255)
+        cv2.cvtColor(bust, cv2.COLOR_RGBA2RGB, dst=colour)
+        cv2.add(colour, uncovered, dst=behind)

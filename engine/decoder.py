@@ -40,7 +40,9 @@ class FrameDecoder:
         self.person = person
         self._graph.bind(person.tensors)
         picture = self._manifest.picture
-        self._painter = LayersPainter(person.stills, picture.face_box) if isinstance(picture, LayersPicture) else None
+        self._painter = None
+        if isinstance(picture, LayersPicture):
+            self._painter = LayersPainter(person.stills, picture.face_box, picture.patches)
 
     def draw(self, contexts: Array, motion: Motion) -> Picture:
         """`contexts [1, W, C]`; motion is clipped to what the avatar was trained for.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Rectangle = tuple[int, int, int, int]
 _SILENT = 1 / 256  # a weight below this cannot be seen
 _BANDS = 5
 _AROUND = np.ones((3, 3), np.uint8)
@@ -36,21 +37,26 @@ class Region:
 
 
 class LayersPainter:
-    """Draws frames of one person. `stills [K, S, S, 4]` uint8 straight, `face_box` (x, y, w, h). One thread at a time."""
+    """Draws frames of one person. `stills [K, S, S, 4]` uint8 straight, `face_box` (x, y, w, h), `patches` as in the
+    manifest. One thread at a time.
+    """
 
-    def __init__(self, stills: Pixels, face_box: tuple[int, int, int, int]) -> None:
+    def __init__(self, stills: Pixels, face_box: Rectangle, patches: Mapping[str, Rectangle] | None = None) -> None:
         x, y, w, h = face_box
+        self._patches = {
+            name: (slice(top - y, top - y + high), slice(left - x, left - x + wide))
+            for name, (left, top, wide, high) in (patches or {}).items()
+        }
         self._size = size = stills.shape[1]
         self._stills = [premultiply(still) for still in stills]
         self._front = self._stills[0].copy()  # still 0 with this frame's face in its box
         self._box = self._front[y : y + h, x : x + w]
         self._face_size = (w, h)
-        self._face_alpha = np.ascontiguousarray(self._stills[0][y : y + h, x : x + w, 3].astype(np.float32) / 255)
         columns, rows = np.arange(x, x + w, dtype=np.float32), np.arange(y, y + h, dtype=np.float32)
         self._box_x, self._box_y = np.meshgrid(columns, rows)
-        self._look_x, self._look_y, self._keep = (np.empty((h, w), np.float32) for _ in range(3))
-        self._colour = np.empty((h, w, 4), np.float32)
+        self._look_x, self._look_y, self._mask, self._keep = (np.empty((h, w), np.float32) for _ in range(4))
         self._warped, self._painted, self._face = (np.empty((h, w, 4), np.uint8) for _ in range(3))
+        self._face_alpha = self._stills[0][y : y + h, x : x + w, 3].copy()
         self._looks = np.empty((2, size, size), np.float32)
         self._turned, self._share = np.empty((size, size, 4), np.uint8), np.empty((size, size, 4), np.float32)
         self._solid: list[Pixels] = []
@@ -61,7 +67,7 @@ class LayersPainter:
         parts = self._parts(grid, weight)
         shares = _shares(weight, outputs["gain"][0])
         if any(k == 0 for k, _ in parts):
-            self._repaint(outputs["paint"][0], outputs["paint_flow"][0])
+            self._repaint(outputs)
         frame: Pixels = np.zeros((self._size, self._size, 4), np.uint8)
         for k, region in parts:
             place = self._pixels(region, weight.shape[1])
@@ -78,8 +84,9 @@ class LayersPainter:
         )
         return slice(top, bottom), slice(left, right)
 
-    def _repaint(self, paint: Array, flow: Array) -> None:
+    def _repaint(self, outputs: Mapping[str, Array]) -> None:
         """Steps 1 and 2: `face = m * colour + (1 - m) * warped still`, put into the box of the front still."""
+        paint, flow = outputs["paint"][0], outputs["paint_flow"][0]
         for look, base, plane in ((self._look_x, self._box_x, flow[0]), (self._look_y, self._box_y, flow[1])):
             cv2.resize(plane, self._face_size, dst=look, interpolation=cv2.INTER_LINEAR)
             cv2.add(look, base, dst=look)
@@ -91,11 +98,14 @@ class LayersPainter:
             dst=self._warped,
             borderMode=cv2.BORDER_CONSTANT,
         )
-        cv2.merge([paint[0], paint[1], paint[2], self._face_alpha], dst=self._colour)
-        cv2.convertScaleAbs(self._colour, dst=self._painted, alpha=255)
-        mask = paint[3]
-        cv2.subtract(1.0, mask, dst=self._keep)  # type: ignore[call-overload]
-        cv2.blendLinear(self._painted, self._warped, mask, self._keep, dst=self._face)
+        cv2.resize(_levels(paint), self._face_size, dst=self._painted, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(paint[3], self._face_size, dst=self._mask, interpolation=cv2.INTER_LINEAR)
+        for name, place in self._patches.items():
+            self._painted[place] = _levels(outputs[name][0])
+            self._mask[place] = outputs[name][0, 3]
+        cv2.insertChannel(self._face_alpha, self._painted, 3)
+        cv2.subtract(1.0, self._mask, dst=self._keep)  # type: ignore[call-overload]
+        cv2.blendLinear(self._painted, self._warped, self._mask, self._keep, dst=self._face)
         self._box[...] = self._face
 
     def _turn(self, k: int, grid: Array, region: Region, target: Pixels) -> None:
@@ -149,6 +159,11 @@ class LayersPainter:
             looked = cv2.remap(solid, x, y, cv2.INTER_NEAREST)
             cv2.bitwise_or(shows, looked, dst=shows, mask=speaks[k].view(np.uint8))
         return np.asarray(cv2.dilate(shows, _AROUND), np.uint8)
+
+
+def _levels(planes: Array) -> Pixels:
+    """[4, h, w] 0..1 -> [h, w, 4] uint8."""
+    return np.asarray(cv2.convertScaleAbs(cv2.merge(list(planes)), alpha=255), np.uint8)
 
 
 def _decided(weight: Array) -> Array:

@@ -141,7 +141,9 @@ class LayersPicture(_Strict):
             )
         for name, (left, top, wide, high) in self.patches.items():
             if left < x or top < y or min(wide, high) < 1 or left + wide > x + w or top + high > y + h:
-                raise ValueError(f"patch {name} {[left, top, wide, high]} must lie inside face_box {list(self.face_box)}")
+                raise ValueError(
+                    f"patch {name} {[left, top, wide, high]} must lie inside face_box {list(self.face_box)}"
+                )
         return self
 
 

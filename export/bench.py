@@ -89,7 +89,7 @@ class Subject:
         picture = avatar.manifest.picture
         if not isinstance(picture, LayersPicture):
             return lambda: None
-        painter = LayersPainter(avatar.person().stills, picture.face_box)
+        painter = LayersPainter(avatar.person().stills, picture.face_box, picture.patches)
         _, layers = self.decoder.step(self.decoder.initial(), self.fresh)
         kept = {name: value.copy() for name, value in layers.items()}
         return lambda: painter.paint(kept)

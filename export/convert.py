@@ -121,7 +121,8 @@ def picture(avatar: Avatar, outputs: Mapping[str, Array], feed: Feed) -> Array:
     """The finished frame for a decoder's outputs, [S, S, 4] float32 0..1, premultiplied."""
     if not isinstance(avatar.manifest.picture, LayersPicture):
         return np.clip(np.asarray(outputs["picture"][0], np.float32), 0, 1)
-    painter = LayersPainter(_stills_of(avatar, feed), avatar.manifest.picture.face_box)
+    layers = avatar.manifest.picture
+    painter = LayersPainter(_stills_of(avatar, feed), layers.face_box, layers.patches)
     return np.asarray(painter.paint(outputs) / np.float32(255), np.float32)
 
 

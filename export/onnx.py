@@ -30,7 +30,7 @@ from export.graphs import ExportedGraph, Port, trace
 from export.pack import PREVIEW_SIZE, PackContents, PackPerson, shrunk, with_previews, write_pack
 
 STATE_OUT = "next."  # a leaf `x` of the encoder leaves the graph as `next.x`
-PICTURE_OUTPUTS = ("paint", "paint_flow", "grid", "weight", "gain")
+PICTURE_OUTPUTS = ("paint", "paint_flow", "eyes", "mouth", "grid", "weight", "gain")
 # What a run folder may hold, best first; the checkpoint's story stands in the .json beside it.
 CHECKPOINTS = ("best.safetensors", "model.safetensors")
 
@@ -217,7 +217,13 @@ def pack_contents(
             "window_hops": models.window_hops,
             "lookahead_hops": models.lookahead_hops,
         },
-        picture={"kind": "layers", "stills": stills, "size": composer.config.size, "face_box": list(composer.face_box)},
+        picture={
+            "kind": "layers",
+            "stills": stills,
+            "size": composer.config.size,
+            "face_box": list(composer.face_box),
+            "patches": {name: [box.x, box.y, box.w, box.h] for name, box in composer.patches.items()},
+        },
         conditions=conditions(),
         size=composer.config.size,
         provenance=provenance,

@@ -157,7 +157,8 @@ def picture_difference(avatar: Avatar, person: str, found: Mapping[str, Array], 
     """Mean absolute difference of the finished pictures, 0..1; 8-bit rounding makes single pixels differ by a level."""
     if not isinstance(avatar.manifest.picture, LayersPicture):
         return 0.0
-    painter = LayersPainter(avatar.person(person).stills, avatar.manifest.picture.face_box)
+    picture = avatar.manifest.picture
+    painter = LayersPainter(avatar.person(person).stills, picture.face_box, picture.patches)
     one, two = (painter.paint(layers).astype(np.float32) for layers in (found, truth))
     return float(np.abs(one - two).mean() / 255)
 

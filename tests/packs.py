@@ -24,6 +24,7 @@ from tiny_graphs import (
     WINDOW,
     encoder,
     face_box,
+    face_patch,
     layers_decoder,
     reader,
     rgba_decoder,
@@ -113,7 +114,12 @@ def build_tiny_pack(
     (path / "frame_decoder.onnx").write_bytes(decoder_bytes)
     picture: dict[str, Any] = {"kind": kind}
     if kind == "layers":
-        picture |= {"stills": STILLS, "size": size, "face_box": face_box(size)}
+        picture |= {
+            "stills": STILLS,
+            "size": size,
+            "face_box": face_box(size),
+            "patches": {"features": face_patch(size)},
+        }
     names = ("anger", "disgust", "fear", "happy", "neutral", "sad")
     moods = {name: [float(i == j) for j in range(6)] for i, name in enumerate(names)}
     manifest = {

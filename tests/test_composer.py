@@ -127,8 +127,10 @@ def test_shapes_are_the_contract(composer: Composer):
     layers = composer.draw(**conditions(), person=composer.person("ball"))
     shapes = {name: tuple(layer.shape) for name, layer in layers.items()}
     assert shapes == {
-        "paint": (1, 4, 64, 64),
+        "paint": (1, 4, 16, 16),
         "paint_flow": (1, 2, 16, 16),
+        "eyes": (1, 4, 16, 48),
+        "mouth": (1, 4, 24, 32),
         "grid": (1, 3, 2, 64, 64),
         "weight": (1, 3, 64, 64),
         "gain": (1, 3, 64, 64),
@@ -164,16 +166,17 @@ def test_assemble_is_the_definition(composer: Composer):
     x, y, w, h = composer.face_box
     cells = np.stack(np.meshgrid(np.arange(64), np.arange(64))).astype(np.float32) * 4 + 1.5
     layers = {
-        "paint": rng.random((1, 4, h, w), np.float32),
+        "paint": rng.random((1, 4, h // 4, w // 4), np.float32),
+        "eyes": rng.random((1, 4, 16, 48), np.float32),
+        "mouth": rng.random((1, 4, 24, 32), np.float32),
         "paint_flow": rng.normal(0, 2, (1, 2, h // 4, w // 4)).astype(np.float32),
         "grid": (cells + rng.normal(0, 6, (1, 3, 2, 64, 64))).astype(np.float32),
         "weight": rng.dirichlet((1, 1, 1), (1, 64, 64)).transpose(0, 3, 1, 2).astype(np.float32),
         "gain": rng.uniform(0.8, 1.2, (1, 3, 64, 64)).astype(np.float32),
     }
-    layers["paint"][:, :, ::2] = layers["paint"][:, :, 1::2]
     tensors = {name: torch.from_numpy(layer) for name, layer in layers.items()}
     straight = torch.from_numpy(stills).permute(0, 3, 1, 2).float() / 255
-    ours = assemble(tensors, straight, composer.box)[0].permute(1, 2, 0).numpy()
+    ours = assemble(tensors, straight, composer.box, composer.patches)[0].permute(1, 2, 0).numpy()
 
     pictures = [np.ascontiguousarray(p) for p in premultiply(straight).permute(0, 2, 3, 1).numpy()]
 
@@ -185,8 +188,11 @@ def test_assemble_is_the_definition(composer: Composer):
 
     here = np.meshgrid(np.arange(x, x + w, dtype=np.float32), np.arange(y, y + h, dtype=np.float32))
     warped = looked_up(pictures[0], [a + enlarged(f, w, h) for a, f in zip(here, layers["paint_flow"][0])])
-    mask = layers["paint"][0, 3, ..., None]
-    painted = np.dstack([layers["paint"][0, :3].transpose(1, 2, 0), pictures[0][y : y + h, x : x + w, 3]])
+    paint = enlarged(np.ascontiguousarray(layers["paint"][0].transpose(1, 2, 0)), w, h)
+    for name, p in composer.patches.items():
+        paint[p.y - y : p.y - y + p.h, p.x - x : p.x - x + p.w] = layers[name][0].transpose(1, 2, 0)
+    mask = paint[..., 3:]
+    painted = np.dstack([paint[..., :3], pictures[0][y : y + h, x : x + w, 3]])
     pictures[0][y : y + h, x : x + w] = mask * painted + (1 - mask) * warped
     frame = sum(
         enlarged(layers["weight"][0, k], SIZE, SIZE)[..., None]
@@ -208,8 +214,9 @@ def test_neutral_frontal_frame_is_the_still(composer: Composer):
     with torch.no_grad():
         layers = composer.draw(**rest, person=person)
         layers["weight"] = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-        layers["paint"] = layers["paint"] * torch.tensor([1.0, 1, 1, 0]).view(1, 4, 1, 1)
-        frame = assemble(layers, straight, composer.box)
+        for name in ("paint", *composer.patches):
+            layers[name] = layers[name] * torch.tensor([1.0, 1, 1, 0]).view(1, 4, 1, 1)
+        frame = assemble(layers, straight, composer.box, composer.patches)
     assert psnr(frame, premultiply(straight[:1])) > 40
 
 
@@ -221,12 +228,12 @@ def test_a_tiny_batch_is_learnt(composer: Composer):
     blurred = torch.from_numpy(np.stack([cv2.GaussianBlur(s, (0, 0), 6) for s in composer.stills("ball")]))
     straight, c = blurred.permute(0, 3, 1, 2).float() / 255, conditions()
     with torch.no_grad():
-        truth = assemble(learner.draw(**c, person=learner.person("ball")), straight, learner.box)
+        truth = assemble(learner.draw(**c, person=learner.person("ball")), straight, learner.box, learner.patches)
         truth = truth * 0.8 + 0.1
     optimiser = torch.optim.Adam(learner.parameters(), 2e-3)
     losses = []
     for _ in range(6):
-        frame = assemble(learner.draw(**c, person=learner.person("ball")), straight, learner.box)
+        frame = assemble(learner.draw(**c, person=learner.person("ball")), straight, learner.box, learner.patches)
         loss = pixel_loss(frame, truth) + edge_loss(frame, truth)
         optimiser.zero_grad()
         loss.backward()
@@ -234,7 +241,7 @@ def test_a_tiny_batch_is_learnt(composer: Composer):
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
     touched = [n for n, p in learner.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
-    assert {"painter.head.weight", "turner.out.weight"} <= set(touched)
+    assert {"painter.head.weight", "turner.flow.weight", "painter.out.mouth.weight"} <= set(touched)
 
 
 def test_figures_know_good_from_bad():

@@ -59,10 +59,11 @@ def test_truth_of_a_frame(tmp_path: Path):
     flow, known = torch.from_numpy(store.twin_flow[:1].astype(np.float32)), torch.from_numpy(store.twin_known[:1])
     known = known.bool().unsqueeze(1)
     assert known.float().mean() > 0.6
-    nothing = torch.zeros(1, 4, BOX[3], BOX[2])
+    nothing = {"paint": torch.zeros(1, 4, BOX[3] // 4, BOX[2] // 4)}
+    asked, straight = nothing | {"paint_flow": flow}, nothing | {"paint_flow": flow * 0}
     skin = torch.nn.functional.interpolate(known.float(), scale_factor=4)
-    moved = ((paint_face(nothing, flow, still, Box(*BOX)) - twin).abs() * skin).mean()
-    unmoved = ((paint_face(nothing, flow * 0, still, Box(*BOX)) - twin).abs() * skin).mean()
+    moved = ((paint_face(asked, still, Box(*BOX), {}) - twin).abs() * skin).mean()
+    unmoved = ((paint_face(straight, still, Box(*BOX), {}) - twin).abs() * skin).mean()
     assert moved < 0.7 * unmoved
 
     motion = FaceMotion(torch.from_numpy(rig.view_projection), torch.from_numpy(rig.pivot), 512, Box(*BOX))

@@ -187,22 +187,29 @@ def face_box(size: int) -> tuple[int, int, int, int]:
     return size // 4, size // 4, size // 2, size // 2
 
 
+def face_patch(size: int) -> tuple[int, int, int, int]:
+    """Mouth and eyes, within the face box."""
+    return size * 5 // 16, size * 5 // 16, size * 3 // 8, size * 3 // 8
+
+
 def layers_decoder(size: int) -> tuple[bytes, dict[str, Any]]:
     g = GraphBuilder()
     _, _, w, h = face_box(size)
     unit = size / 128
     inputs = {"context": [1, WINDOW, CONTEXT], **_conditions_used(g), "skin": [1, 3]}
     outputs = {
-        "paint": [1, 4, h, w],
+        "paint": [1, 4, h // 4, w // 4],
+        "features": [1, 4, h * 3 // 4, w * 3 // 4],
         "paint_flow": [1, 2, h // 4, w // 4],
         "grid": [STILLS, 2, CELLS, CELLS],
         "weight": [1, STILLS, CELLS, CELLS],
         "gain": [1, 3, CELLS, CELLS],
         "expression": [1, 60],
     }
-    x, y = _planes(h, w)
-    colour, mask = _face(g, x - w / 2, y - h / 2, unit)
-    g("Concat", colour, mask, axis=1, to="paint")
+    x, y = _planes(h * 3 // 4, w * 3 // 4)
+    colour, mask = _face(g, x - w * 3 / 8, y - h * 3 / 8, unit)
+    g("Concat", colour, mask, axis=1, to="features")
+    g("Mul", g.reshape("jaw", [1, 1, 1, 1]), np.zeros((1, 4, h // 4, w // 4), np.float32), to="paint")
     # The jaw stretches the skin below the mouth; anger pulls the brows.
     flow_x, flow_y = _planes(h // 4, w // 4, 4.0)
     below = (

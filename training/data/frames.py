@@ -105,7 +105,7 @@ class FrameStore:
     for each still, true where turned_seen [n, K, 128, 128].
     """
 
-    def __init__(self, folder: Path, n: int, face_box: tuple[int, int, int, int], picture: int = SIZE // 2) -> None:
+    def __init__(self, folder: Path, n: int, face_box: tuple[int, int, int, int], picture: int = SIZE) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.n, self.face_box, self.picture = folder, n, face_box, picture
         w, h = face_box[2:]

@@ -68,7 +68,7 @@ class FaceMeasure:
     def drawn(self, c: Conditions, i: int) -> Tensor:
         values = {name: torch.from_numpy(value[i : i + 1]) for name, value in vars(c).items()}
         layers = self.composer.draw(**(values | {"blink": values["blink"][:, None]}), person=self.person)
-        return assemble(layers, self.stills, self.composer.box)
+        return assemble(layers, self.stills, self.composer.box, self.composer.patches)
 
     def frame(self, c: Conditions, i: int) -> tuple[dict[str, float], Tensor]:
         """Figures, and truth above drawn [1, 3, 2 S, S]."""

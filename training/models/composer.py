@@ -93,9 +93,16 @@ def premultiply(rgba: Tensor) -> Tensor:
     return torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], 1)
 
 
-def paint_face(paint: Tensor, paint_flow: Tensor, still: Tensor, box: Box) -> Tensor:
-    """Step 1 of docs/formats.md: the face box of the premultiplied still [1 or B, 4, S, S], repainted, [B, 4, h, w]."""
-    flow, side = enlarge(paint_flow, box.h, box.w), still.shape[3]
+def paint_face(layers: Mapping[str, Tensor], still: Tensor, box: Box, patches: Mapping[str, Box]) -> Tensor:
+    """Step 1 of docs/formats.md: the face box of the premultiplied still [1 or B, 4, S, S], repainted, [B, 4, h, w].
+
+    patches: where in the picture each patch of the layers goes.
+    """
+    flow, side = enlarge(layers["paint_flow"], box.h, box.w), still.shape[3]
+    paint = enlarge(layers["paint"], box.h, box.w)
+    for name, place in patches.items():
+        p = place.within(box)
+        paint[:, :, p.y : p.y + p.h, p.x : p.x + p.w] = layers[name]
     here = (middles(box.h, box.w).view(1, 2, box.h, box.w) + 1) * flow.new_tensor([box.w, box.h]).view(1, 2, 1, 1) / 2
     at = here + flow.new_tensor([box.x - 0.5, box.y - 0.5]).view(1, 2, 1, 1) + flow
     warped = look_up(still.expand(len(flow), -1, -1, -1), at, float(side))
@@ -104,25 +111,36 @@ def paint_face(paint: Tensor, paint_flow: Tensor, still: Tensor, box: Box) -> Te
     return mask * torch.cat([paint[:, :3], own], 1) + (1 - mask) * warped
 
 
-def turn_stills(grid: Tensor, weight: Tensor, gain: Tensor, stills: list[Tensor], extent: float) -> Tensor:
+def turn_stills(
+    grid: Tensor, weight: Tensor, gain: Tensor, stills: list[Tensor], extent: float, window: Box | None = None
+) -> Tensor:
     """Step 3: stills [1 or B, 4, s, s], premultiplied, looked up where the grid says, mixed and relit, [B, 4, s, s].
 
-    The grid counts in pixels of a still of side `extent`; training may hand in the same stills at half size.
+    The grid counts in pixels of a still of side `extent`. With a window (in cells, not at the picture's rim) only that
+    part of the picture is made.
     """
-    size = stills[0].shape[3]
+    scale = stills[0].shape[3] // grid.shape[-1]
+    w = window or Box(0, 0, grid.shape[-1], grid.shape[-2])
+    rim = 1 if window else 0
+
+    def part(cells: Tensor) -> Tensor:
+        cells = cells[..., w.y - rim : w.y + w.h + rim, w.x - rim : w.x + w.w + rim]
+        pixels = enlarge(cells, cells.shape[-2] * scale, cells.shape[-1] * scale)
+        return pixels[..., rim * scale : (rim + w.h) * scale, rim * scale : (rim + w.w) * scale]
+
     frame = grid.new_zeros(())
     for k, still in enumerate(stills):
-        at = enlarge(grid[:, k], size, size)
+        at = part(grid[:, k])
         seen = look_up(still.expand(len(at), -1, -1, -1), at, extent)
-        frame = frame + enlarge(weight[:, k : k + 1], size, size) * seen
-    return torch.cat([frame[:, :3] * enlarge(gain, size, size), frame[:, 3:]], 1)
+        frame = frame + part(weight[:, k : k + 1]) * seen
+    return torch.cat([frame[:, :3] * part(gain), frame[:, 3:]], 1)
 
 
-def assemble(layers: Mapping[str, Tensor], stills: Tensor, box: Box) -> Tensor:
+def assemble(layers: Mapping[str, Tensor], stills: Tensor, box: Box, patches: Mapping[str, Box]) -> Tensor:
     """The three numbered steps of docs/formats.md: layers and straight stills [K, 4, S, S] 0..1 -> premultiplied
     frame [B, 4, S, S]. The reference that every back end must equal."""
     stills = premultiply(stills)
-    face = paint_face(layers["paint"], layers["paint_flow"], stills[:1], box)
+    face = paint_face(layers, stills[:1], box, patches)
     frontal = stills[:1].repeat(len(face), 1, 1, 1)
     frontal[:, :, box.y : box.y + box.h, box.x : box.x + box.w] = face
     rest = [stills[k : k + 1] for k in range(1, len(stills))]
@@ -133,10 +151,10 @@ class Composer(nn.Module):
     """Context, mood, pose and eyes -> the layers of one frame and the expression that drew them.
 
     forward(context [1, W, C], emotion [1, 6], pose [1, 3], shift [1, 3], gaze [1, 2], blink [1, 1], then the person
-    tensors by position in the order of PERSON_TENSORS) -> paint, paint_flow, grid, weight, gain, expression.
+    tensors by position in the order of PERSON_TENSORS) -> the outputs by name in that order.
     """
 
-    outputs = ("paint", "paint_flow", "grid", "weight", "gain", "expression")
+    outputs = ("paint", "paint_flow", "eyes", "mouth", "grid", "weight", "gain", "expression")
 
     def __init__(self, config: ComposerConfig, talker: nn.Module | None = None) -> None:
         super().__init__()
@@ -147,6 +165,7 @@ class Composer(nn.Module):
         poses = torch.tensor(config.still_poses)
         e, p = config.embedding, config.places
         self.lids = Lids()
+        self.patches = {"eyes": eyes, "mouth": mouth}
         self.painter = Painter(FaceMotion(*camera, box), eyes.within(box), mouth.within(box), e, p)
         self.turner = Turner(*camera, box, poses, config.grid, e)
         people, k, half = len(config.people), len(poses), config.grid // 2
@@ -218,10 +237,11 @@ class Composer(nn.Module):
         """The layers for an expression [B, 60] without blink and gaze lids; angles in radians, shift in cm."""
         expression = self.lids(expression, gaze, blink)
         tensors = self.derive(person)
-        paint, flow, moved = self.painter(expression, gaze, tensors)
+        paint, flow, patches, moved = self.painter(expression, gaze, tensors)
         grid, weight, gain = self.turner(pose, shift, moved, tensors)
         return {
-            "paint": paint, "paint_flow": flow, "grid": grid, "weight": weight, "gain": gain, "expression": expression,
+            "paint": paint, "paint_flow": flow, **patches, "grid": grid, "weight": weight, "gain": gain,
+            "expression": expression,
         }  # fmt: skip
 
     def derive(self, person: Mapping[str, Tensor]) -> dict[str, Tensor]:

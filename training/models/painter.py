@@ -68,7 +68,9 @@ class FaceMotion(nn.Module):
 
 
 class Painter(nn.Module):
-    """Expression, gaze and person -> paint [B, 4, h, w], paint_flow [B, 2, h / 4, w / 4], moved surface of the box."""
+    """Expression, gaze and person -> paint [B, 4, h / 4, w / 4], paint_flow [B, 2, h / 4, w / 4], the eyes' and the
+    mouth's patches [B, 4, ...] at full size by name, and the moved surface of the box.
+    """
 
     def __init__(self, motion: FaceMotion, eyes: Box, mouth: Box, embedding: int, places: int) -> None:
         super().__init__()
@@ -81,22 +83,24 @@ class Painter(nn.Module):
         self.up = Up(WIDE, FINE)
         self.join = nn.Conv2d(FINE + 2 + places, FINE, 1)
         self.blocks = nn.ModuleList(FilmBlock(FINE, 5) for _ in range(2))
-        self.head = nn.Conv2d(FINE, 6, 3, padding=1)
+        self.head = nn.Conv2d(FINE, 6, 1)
         self.up2 = nn.ModuleDict({name: Up(FINE, HALF) for name in self.patches})
         extra = {"eyes": 3, "mouth": 0}
         self.join2 = nn.ModuleDict({n: nn.Conv2d(HALF + places + extra[n], HALF, 1) for n in self.patches})
         self.block2 = nn.ModuleDict({name: FilmBlock(HALF, 5) for name in self.patches})
         self.up1 = nn.ModuleDict({name: Up(HALF, FULL) for name in self.patches})
-        self.out = nn.ModuleDict({name: nn.Conv2d(FULL, 4, 3, padding=1) for name in self.patches})
+        self.out = nn.ModuleDict({name: nn.Conv2d(FULL, 4, 1) for name in self.patches})
         for conv in (self.head, *self.out.values()):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
-        self.register_buffer("rim", feather(self.box.h, self.box.w, 12), persistent=False)
+        self.register_buffer("rim", feather(self.box.h // CELL, self.box.w // CELL, 12 // CELL), persistent=False)
         self.register_buffer("eye_cells", eye_cells(self.box, eyes), persistent=False)
         for name, patch in self.patches.items():
             self.register_buffer("rim_" + name, feather(patch.h, patch.w, 8), persistent=False)
 
-    def forward(self, expression: Tensor, gaze: Tensor, person: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, expression: Tensor, gaze: Tensor, person: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
         b = len(expression)
         flow, moved = self.motion(expression, person["face_surface"], person["motion_mix"], person["motion"])
         film = self.film(torch.cat([expression, gaze * 4, person["embedding"].expand(b, -1)], 1))
@@ -109,18 +113,28 @@ class Painter(nn.Module):
             x = block(x, film)
         head = self.head(x)
         flow = flow + head[:, :2] * (FLOW_PX * self.motion.rim)
-        paint = F.interpolate(head[:, 2:], scale_factor=CELL, mode="bilinear", align_corners=False)
+        tint, level = head[:, 2:], torch.cat([person["tone"], person["tone"].new_full((1, 1, 1, 1), -3.0)], 1)
+        paint = torch.sigmoid(tint + level)
+        paint = torch.cat([paint[:, :3], paint[:, 3:] * self.rim * self._solid(flow, person["solid"])], 1)
         known = {"eyes": [self._irises(gaze, person["pupils"])], "mouth": []}
+        patches = {}
         for name, patch in self.patches.items():
-            paint = paint + self._patch(name, patch, x, film, [person["place_" + name], *known[name]])
-        mask = torch.sigmoid(paint[:, 3:] - 3) * self.rim * self._solid(flow, person["solid"])
-        return torch.cat([torch.sigmoid(paint[:, :3] + person["tone"]), mask], 1), flow, moved
+            detail = self._patch(name, patch, x, film, [person["place_" + name], *known[name]])
+            patches[name] = torch.sigmoid(self._under(tint, patch) + detail + level)
+        return paint, flow, patches, moved
 
     def _solid(self, flow: Tensor, solid: Tensor) -> Tensor:
         """1 where the still is opaque both here and where the flow looks: paint stays off the silhouette."""
         at = self.motion.target + flow.flatten(2) / self.motion.pixels
-        there = sample(solid.expand(len(flow), -1, -1, -1), at, self.motion.rows)
-        return F.interpolate(solid * there, scale_factor=CELL, mode="bilinear", align_corners=False)
+        return solid * sample(solid.expand(len(flow), -1, -1, -1), at, self.motion.rows)
+
+    def _under(self, tint: Tensor, patch: Box) -> Tensor:
+        """The coarse tint under a patch, enlarged as all of it would be."""
+        top, left = patch.y // CELL, patch.x // CELL
+        cells = F.pad(tint, (1, 1, 1, 1), mode="replicate")
+        cells = cells[:, :, top : top + patch.h // CELL + 2, left : left + patch.w // CELL + 2]
+        cells = F.interpolate(cells, scale_factor=CELL, mode="bilinear", align_corners=False)
+        return cells[:, :, CELL:-CELL, CELL:-CELL]
 
     def _irises(self, gaze: Tensor, pupils: Tensor) -> Tensor:
         """Where each half-size cell of the eyes' patch lies from the pupil of its eye, [B, 3, h, w]: x, y, distance.
@@ -134,12 +148,10 @@ class Painter(nn.Module):
         return torch.cat([away, (away.square().sum(1, keepdim=True) + 1e-4).sqrt()], 1)
 
     def _patch(self, name: str, patch: Box, x: Tensor, film: Iterator[Tensor], known: list[Tensor]) -> Tensor:
-        """Eyes or mouth, drawn from the cells under the patch and set into the box with a soft rim."""
+        """Eyes or mouth, drawn from the cells under the patch, with a soft rim."""
         top, left = patch.y // CELL, patch.x // CELL
         x = x[:, :, top : top + patch.h // CELL, left : left + patch.w // CELL]
         x = self.up2[name](x, film)
         x = self.join2[name](torch.cat([x, *(k.expand(len(x), -1, -1, -1) for k in known)], 1))
         x = self.up1[name](self.block2[name](x, film), film)
-        x = self.out[name](x) * getattr(self, "rim_" + name)
-        right, bottom = self.box.w - patch.x - patch.w, self.box.h - patch.y - patch.h
-        return F.pad(x, (patch.x, right, patch.y, bottom))
+        return self.out[name](x) * getattr(self, "rim_" + name)

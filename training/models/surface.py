@@ -112,13 +112,14 @@ def sample(image: Tensor, at: Tensor, rows: int, padding: str = "border") -> Ten
 
 
 def look(surface: Tensor, motion: Tensor, at: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Surface [B, 4, N, N] (x, y, z, head weight) at places [B, 2, n] of its still, and where the motion brings it.
+    """Surface [B, 4 or more, N, N] (x, y, z, head weight, ...) at places [B, 2, n] of its still, and where the motion
+    brings it.
 
-    -> points [B, 4, n], places [B, 2, n] in the posed picture, distance from the camera [B, 1, n] cm.
+    -> points [B, 4 or more, n], places [B, 2, n] in the posed picture, distance from the camera [B, 1, n] cm.
     """
     points = sample(surface, at, rows).flatten(2)
     both = motion[:, :, :3] @ points[:, :3] + motion[:, :, 3:]
-    seen = both[:, :3] + points[:, 3:] * both[:, 3:]
+    seen = both[:, :3] + points[:, 3:4] * both[:, 3:]
     return points, seen[:, :2] / seen[:, 2:], seen[:, 2:]
 
 

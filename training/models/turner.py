@@ -31,11 +31,17 @@ PLACES = 6  # learned maps over each still
 WIDE, LOW, FINE = 32, 64, 16  # channels on the coarse grid, on half of it, and on the grid
 FLOW_PX = 8.0  # pixels per unit of a learned correction
 MIDDLE_CM, DEPTH_CM = 105.0, 8.0  # distance of the head from the camera, and the scale of its depth
-CRISP = 2.0
+CRISP, SILENT = 2.0, 0.04  # in use, belief counts so many times, and what is left under the second is nothing
 FRONT_STEPS, SIDE_STEPS = 3, 3
 FACE_PLANE_CM = 8.0  # z of the plane through the face from which the search starts
 
 Person = Mapping[str, Tensor]
+
+
+def _decided(belief: Tensor) -> Tensor:
+    """Belief [B, K, h, w] -> weights that sum to 1, most of them 0: stills without a say need not be drawn."""
+    weight = ((CRISP * belief).softmax(1) - SILENT).clamp(min=0)
+    return weight / weight.sum(1, keepdim=True)
 
 
 class Turner(nn.Module):
@@ -53,6 +59,7 @@ class Turner(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.box, self.grid, self.half, self.stills = size, box, grid, grid // 2, len(still_poses)
+        self.decided = False  # True: weights are as crisp in training as in use
         rows, sides = frame_rows(view_projection, size), still_poses[1:]
         constants = {
             "rows": rows,
@@ -75,11 +82,12 @@ class Turner(nn.Module):
         self.up = Up(LOW, WIDE)
         self.leave_block = FilmBlock(WIDE)
         self.widen, self.shuffle = nn.Conv2d(WIDE, FINE * 4, 1), nn.PixelShuffle(2)
-        self.join = nn.Conv2d(FINE + n * 6, FINE, 1)
+        self.join, self.join_seen = nn.Conv2d(FINE, FINE, 1), nn.Conv2d(n * 6, FINE, 1)
         self.fine_blocks = nn.ModuleList(FilmBlock(FINE) for _ in range(2))
-        self.out = nn.Conv2d(FINE, 3 * n + 3, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.flow, self.belief, self.light = (nn.Conv2d(FINE, channels, 1) for channels in (2 * n, n, 3))
+        for conv in (self.flow, self.belief, self.light):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)
 
     def forward(self, pose: Tensor, shift: Tensor, moved: Tensor, person: Person) -> tuple[Tensor, Tensor, Tensor]:
         b, n, g = len(pose), self.stills, self.grid
@@ -95,16 +103,15 @@ class Turner(nn.Module):
 
         at = F.interpolate(at.view(-1, 2, self.half, self.half), scale_factor=2, mode="bilinear", align_corners=False)
         at, seen, doubt = self._refine(surfaces, at.flatten(2), motion, back, person)
-        x = self.join(torch.cat([self.shuffle(self.widen(x)), seen], 1))
+        x = self.join(self.shuffle(self.widen(x))) + self.join_seen(seen)
         for block in self.fine_blocks:
             x = block(x, film)
-        x = self.out(x)
         found = at.view(n, b, 2, g, g).transpose(0, 1) if n * b > n else at.view(1, n, 2, g, g)
-        pixels = (found + 1) * (self.size / 2) - 0.5 + FLOW_PX * x[:, : 2 * n].view(b, n, 2, g, g)
-        belief = 4 * x[:, 2 * n : 3 * n] + self.prior - doubt
-        # learning needs every still's say; a finished picture is crisper, and cheaper, with fewer of them mixed
-        weight = (belief if self.training else CRISP * belief).softmax(1)
-        return pixels, weight, torch.exp(x[:, 3 * n :].clamp(-2, 1.5))
+        pixels = (found + 1) * (self.size / 2) - 0.5 + FLOW_PX * self.flow(x).view(b, n, 2, g, g)
+        belief = 4 * self.belief(x) + self.prior - doubt
+        # early learning needs every still's say; a finished picture is crisper, and cheaper, with fewer of them mixed
+        weight = belief.softmax(1) if self.training and not self.decided else _decided(belief)
+        return pixels, weight, torch.exp(self.light(x).clamp(-2, 1.5))
 
     def _surfaces(self, moved: Tensor, surface: Tensor) -> Tensor:
         """Surface of each still, [K B, 4, N, N]; into the frontal one goes the face as its expression has moved it."""
@@ -154,14 +161,14 @@ class Turner(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One more step on the fine grid: better places [K B, 2, n], features [B, 6 K, G, G], doubt [B, K, G, G]."""
         g, b = self.grid, len(at) // self.stills
-        points, places, depth = look(surfaces, motion, at, g)
-        miss = self.fine_cells - places
-        at = at + (0.9 * miss + points[:, 3:] * (back @ miss)).clamp(-0.025, 0.025)
         solid = person["solid_stills"] if b == 1 else person["solid_stills"].repeat_interleave(b, 0)
+        points, places, depth = look(torch.cat([surfaces, solid], 1), motion, at, g)
+        miss = self.fine_cells - places
+        at = at + (0.9 * miss + points[:, 3:4] * (back @ miss)).clamp(-0.025, 0.025)
         miss = (miss * (self.size / 2 / FLOW_PX)).clamp(-3, 3)
         front = depth[:b].repeat(self.stills, 1, 1)
-        found = torch.cat([miss, (depth - front) / 4, (at - self.fine_cells) * 4], 1).unflatten(2, (g, g))
-        seen = self._by_frame(torch.cat([found, sample(solid, at, g)], 1), b)
+        found = torch.cat([miss, (depth - front) / 4, (at - self.fine_cells) * 4, points[:, 4:]], 1)
+        seen = self._by_frame(found.unflatten(2, (g, g)), b)
         doubt = self._by_frame(miss.abs().sum(1, keepdim=True).unflatten(2, (g, g)), b)
         return at, seen, doubt
 

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,10 @@ class ComposerStageConfig:
     """Draw missing frames first; `--no-draw` trains on those that are there, while `training.stages.stills` draws more."""
     paint_batch: int = 4
     turn_batch: int = 2
+    start: Path | None = None
+    """A checkpoint (.safetensors) whose weights to begin from where names and shapes fit: for going on with other frames."""
+    decided: bool = False
+    """Train with the crisp choice between stills that is used later: for the last part of a training."""
     check_every: int = 400
     """Steps between measurements on held-out frames."""
 
@@ -76,7 +80,6 @@ class PersonFrames:
         self.store = FrameStore(folder / "frames" / name, frames, FACE_BOX)
         self.conditions = self.store.begin(None)
         self.stills = premultiply(_planes(read_stills(folder / "people" / name)))
-        self.half = F.avg_pool2d(self.stills, 2)
         self.name = name
 
     def batch(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -110,7 +113,7 @@ def _planes(rgba: np.ndarray) -> Tensor:
 
 
 class FaceObjective(nn.Module):
-    """Loss of one person's batch: `paint_loss` in the face box, `turn_loss` on the whole picture at half size."""
+    """Loss of one person's batch: `paint_loss` in the face box, `turn_loss` in a window of the picture."""
 
     focus: Tensor
 
@@ -125,13 +128,14 @@ class FaceObjective(nn.Module):
         self.register_buffer("focus", focus, persistent=False)
         size, n = composer.config.size, composer.config.grid
         self.register_buffer("middles", (middles(n, n).view(1, 1, 2, n, n) + 1) * size / 2 - 0.5, persistent=False)
+        self.patches = composer.patches
 
     def forward(
-        self, name: str, frames: PersonFrames, paint: np.ndarray, turn: np.ndarray
+        self, name: str, frames: PersonFrames, paint: np.ndarray, turn: np.ndarray, window: Box
     ) -> tuple[Tensor, dict[str, float]]:
         person = self.composer.derive(self.composer.person(name))
         painted, a = self.paint_loss(person, frames, paint)
-        turned, b = self.turn_loss(person, frames, turn)
+        turned, b = self.turn_loss(person, frames, turn, window)
         return painted + turned, a | b
 
     def paint_loss(
@@ -140,41 +144,45 @@ class FaceObjective(nn.Module):
         c = frames.sense(index)
         truth, true_flow, known = frames.twins(index)
         expression = self.composer.lids(c["expression"], c["gaze"], c["blink"])
-        paint, flow, _ = self.composer.painter(expression, c["gaze"], person)
-        face = paint_face(paint, flow, frames.stills[:1], self.composer.box)[:, :3]
+        paint, flow, patches, _ = self.composer.painter(expression, c["gaze"], person)
+        layers = {"paint": paint, "paint_flow": flow, **patches}
+        face = paint_face(layers, frames.stills[:1], self.composer.box, self.patches)[:, :3]
         truth = truth[:, :3]
         pixels, lines = pixel_loss(face, truth, self.focus), edge_loss(face, truth, self.focus)
         drift = F.smooth_l1_loss(flow * known, true_flow * known)
-        loss = 4 * pixels + 2 * lines + 0.05 * drift + 0.003 * paint[:, 3].mean()
+        unlike = 1 - ssim(face, truth).mean()
+        loss = 4 * pixels + 2 * lines + 0.3 * unlike + 0.05 * drift + 0.003 * paint[:, 3].mean()
         return loss, {"paint": pixels.item(), "flow_px": drift.item()}
 
     def turn_loss(
-        self, person: dict[str, Tensor], frames: PersonFrames, index: np.ndarray
+        self, person: dict[str, Tensor], frames: PersonFrames, index: np.ndarray, window: Box
     ) -> tuple[Tensor, dict[str, float]]:
         composer, c = self.composer, frames.sense(index)
         truth, offset, seen = frames.turned(index)
         expression = composer.lids(c["expression"], c["gaze"], c["blink"])
         _, moved = composer.painter.motion(expression, person["face_surface"], person["motion_mix"], person["motion"])
         grid, weight, gain = composer.turner(c["pose"], c["shift"], moved, person)
-        box, face = composer.box, F.avg_pool2d(frames.twins(index)[0], 2)
-        frontal = frames.half[:1].repeat(len(index), 1, 1, 1)
-        frontal[:, :, box.y // 2 : (box.y + box.h) // 2, box.x // 2 : (box.x + box.w) // 2] = face
-        stills = [frontal, *(frames.half[k : k + 1] for k in range(1, len(frames.half)))]
-        frame = turn_stills(grid, weight, gain, stills, float(composer.config.size))
-        pixels, lines = pixel_loss(frame, truth), edge_loss(frame, truth)
+        box, face = composer.box, frames.twins(index)[0]
+        frontal = frames.stills[:1].repeat(len(index), 1, 1, 1)
+        frontal[:, :, box.y : box.y + box.h, box.x : box.x + box.w] = face
+        stills = [frontal, *(frames.stills[k : k + 1] for k in range(1, len(frames.stills)))]
+        frame = turn_stills(grid, weight, gain, stills, float(composer.config.size), window)
+        x, y, w, h = (v * composer.config.size // composer.config.grid for v in astuple(window))
+        truth = truth[:, :, y : y + h, x : x + w]
+        pixels, lines, unlike = pixel_loss(frame, truth), edge_loss(frame, truth), 1 - ssim(frame, truth).mean()
         miss = (grid - self.middles - offset) / 4
         drift = (F.smooth_l1_loss(miss, torch.zeros_like(miss), reduction="none").mean(2) * seen).mean()
         anywhere = seen.amax(1)
         doubt = -(((weight * seen).sum(1) + 1e-3).log() * anywhere).mean()
-        loss = 8 * pixels + 3 * lines + 0.1 * drift + 0.05 * doubt + 0.01 * (gain.log() ** 2).mean()
+        loss = 8 * pixels + 3 * lines + 0.3 * unlike + 0.05 * drift + 0.05 * doubt + 0.01 * (gain.log() ** 2).mean()
+        loss = (
+            loss + 0.03 * weight[:, 1:].sum(1).mean()
+        )  # where it makes no difference, one still is cheaper than three
         return loss, {"turn": pixels.item(), "grid_4px": drift.item(), "unseen": doubt.item()}
 
 
 class Judge:
-    """Draws held-out frames whole, painter and turner together, and measures them over mid grey at 512 x 512.
-
-    The truth of turned frames is kept at half size; the frames drawn are averaged down to it.
-    """
+    """Draws held-out frames whole, painter and turner together, and measures them over mid grey at 512 x 512."""
 
     def __init__(self, frames: dict[str, PersonFrames], composer: Composer) -> None:
         self.frames, self.composer = frames, composer
@@ -193,13 +201,11 @@ class Judge:
         composer, c = self.composer, frames.sense(index)
         layers = composer.draw(**c, person=composer.person(name))
         straight = _planes(composer.stills(name))
-        drawn = assemble(layers, straight, composer.box)
+        drawn = assemble(layers, straight, composer.box, composer.patches)
         truth = frames.turned(index)[0]
-        if truth.shape[3] < drawn.shape[3]:
-            drawn = F.avg_pool2d(drawn, drawn.shape[3] // truth.shape[3])
         image, wanted = over(drawn, 0.5), over(truth, 0.5)
         box = composer.box
-        face = over(paint_face(layers["paint"], layers["paint_flow"], frames.stills[:1], box), 0.5)
+        face = over(paint_face(layers, frames.stills[:1], box, composer.patches), 0.5)
         twin = over(frames.twins(index)[0], 0.5)
         result = {"psnr": psnr(image, wanted), "ssim": ssim(image, wanted), "face_psnr": psnr(face, twin)}
         for region, patch in (("eyes", composer.config.eyes_box), ("mouth", composer.config.mouth_box)):
@@ -240,6 +246,23 @@ def keep(run: Run, composer: Composer, table: dict[str, dict[str, float]]) -> No
     write_json(out / "best.json", story)
 
 
+def begin_from(composer: Composer, checkpoint: Path) -> None:
+    """Takes over all weights that fit. Raises StageError where none does."""
+    mine, kept = composer.state_dict(), load_file(checkpoint)
+    fit = {
+        n: t.float() for n, t in kept.items() if n in mine and mine[n].shape == t.shape and not n.startswith("maps_")
+    }
+    if not fit:
+        raise StageError(f"{checkpoint}: expected weights of a composer with these sizes, found none that fit")
+    composer.load_state_dict(fit, strict=False)
+
+
+def window(rng: np.random.Generator, grid: int) -> Box:
+    """Half of the picture's width and height, somewhere, in cells; not at the rim, where nothing is beyond to enlarge."""
+    x, y = rng.integers(1, grid // 2, 2)
+    return Box(int(x), int(y), grid // 2, grid // 2)
+
+
 def score(table: dict[str, dict[str, float]]) -> float:
     """What `best` means: whole frames and faces, dB."""
     return float(np.mean([row["psnr"] + row["face_psnr"] for row in table.values()]))
@@ -260,6 +283,9 @@ def main(arguments: list[str] | None = None) -> None:
     composer.painter.to(memory_format=torch.channels_last)  # 1.5 times as fast on a CPU
     composer.turner.to(memory_format=torch.channels_last)
     frames = {name: PersonFrames(out, name, config.frames) for name in composer.people}
+    if config.start is not None:
+        begin_from(composer, config.start)
+    composer.turner.decided = config.decided
     objective = FaceObjective(composer)
     run = Run(objective, config, replace(config.run))
     averaged = build(config, out).eval()
@@ -270,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
         name = composer.people[step % len(composer.people)]
         mine = frames[name]
         paint, turn = mine.batch(rng, config.paint_batch), mine.batch(rng, config.turn_batch)
-        loss, scalars = run.objective(name, mine, paint, turn)
+        loss, scalars = run.objective(name, mine, paint, turn, window(rng, composer.config.grid))
         run.update(loss, scalars, len(paint) + len(turn), lambda name=name, step=step: f"{name}, step {step}")
         if run.step % config.check_every == 0 or run.step == config.run.steps:
             averaged.load_state_dict({n.removeprefix("composer."): t for n, t in run.averaged().items()}, strict=False)

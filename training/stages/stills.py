@@ -24,7 +24,7 @@ from rich.progress import Progress
 from safetensors.numpy import load_file, save_file
 
 from training.data.frames import Conditions, FrameStore, clip_conditions, random_conditions
-from training.data.person_maps import PersonRig, person_maps
+from training.data.person_maps import SIZE, PersonRig, person_maps
 from training.rig.pack import HeadPackError
 from training.rig.person import SHIPPED_CAST, Person
 
@@ -45,6 +45,8 @@ class StillsConfig:
     """`cast` for the shipped four, or names of them with commas between."""
     frames: int = 400
     """Frames of each person, each drawn frontal and turned."""
+    picture: int = SIZE
+    """Side of the turned pictures that are kept: 512, or 256 at a quarter of the space."""
     corpus: Path | None = None
     """A corpus whose clips give half of the expressions and poses; without it all are random."""
     workers: int = 2
@@ -103,7 +105,7 @@ def draw_some(config: StillsConfig, person: Person) -> tuple[str, int]:
     """Maps first, then the next few frames; returns the person's name and how many are done."""
     folder = config.out / "people" / person.name
     draw_maps(person, folder)
-    store = FrameStore(config.out / "frames" / person.name, config.frames, FACE_BOX)
+    store = FrameStore(config.out / "frames" / person.name, config.frames, FACE_BOX, config.picture)
     rig = _RIGS.get(person.name) or _RIGS.setdefault(person.name, PersonRig(person, supersample=2))
     surfaces = load_file(folder / "maps.safetensors")["surface"]
     conditions = store.begin(wished_conditions(config, person))
