@@ -86,7 +86,7 @@ class Animator:
     @property
     def backend(self) -> str:
         """What runs the graphs, and why not what `auto` would have liked better."""
-        return f"{self._loaded.graphs[1].device} ({self._loaded})"
+        return str(self._loaded)
 
     @property
     def person(self) -> str:

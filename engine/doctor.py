@@ -26,7 +26,7 @@ from engine.stats import Histogram
 
 FRAME_MS = 1000 / 30
 SPEED_SECONDS = 4
-NOT_HERE = ("tensorrt", "cuda")  # optional back ends: their absence is no fault
+NEEDED = ("openvino", "onnxruntime")  # one of these; the absence of other back ends is no fault
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _backends() -> Generator[Check, None, bool]:
         try:
             open_backend(name)
         except BackendError as error:
-            absent = name in NOT_HERE or usable
+            absent = name not in NEEDED or usable
             found = f"not here, and not needed: {error}" if absent else str(error)
             yield Check(f"back end {name}", absent, found, "" if absent else f"pip install {name}")
         else:

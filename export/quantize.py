@@ -24,8 +24,9 @@ FEWEST_WEIGHTS = 512  # below this an int8 layer saves nothing
 
 
 def candidates(layout: Layout, state: Sequence[str]) -> list[int]:
-    """Convolutions worth quantising: with constant weights of some size, away from state and from the graph's own
-    outputs.
+    """Convolutions worth quantising: with constant weights of some size, away from state, from the graph's own outputs,
+    and from inputs that are put together from several tensors. Those differ in range and would share one scale, and
+    OpenVINO 2026 quantises them before they are put together, for all their readers: 27 dB instead of 49.
     """
     touched = {index for name in state for index in layout.readers.get(name, ())}
     outputs = {value.name for value in layout.model.graph.output}
@@ -34,7 +35,8 @@ def candidates(layout: Layout, state: Sequence[str]) -> list[int]:
         weight = layout.weight(index)
         if node.op_type != "Conv" or weight is None or index in touched or outputs.intersection(node.output):
             continue
-        if int(np.prod(weight.dims)) >= FEWEST_WEIGHTS and int(weight.dims[0]) > 4:
+        mixed = layout.node(layout.maker.get(node.input[0], index)).op_type == "Concat"
+        if not mixed and int(np.prod(weight.dims)) >= FEWEST_WEIGHTS and int(weight.dims[0]) > 4:
             chosen.append(index)
     return chosen
 

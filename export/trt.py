@@ -85,9 +85,12 @@ def build_serialized(
     import tensorrt as trt
 
     log, lines = make_log()
-    builder = trt.Builder(log)
-    if builder is None:
-        raise BackendError(f"TensorRT cannot start its builder ({'; '.join(lines)}); check the NVIDIA driver")
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # its bindings raise this where TensorRT answers nothing
+        raise BackendError(
+            f"TensorRT cannot start its builder ({'; '.join(lines) or error}); check the NVIDIA driver with nvidia-smi"
+        ) from None
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if options.version_compatible:  # the plugin for instance norms is not part of the small runtime such plans carry

@@ -1,5 +1,6 @@
 """What runs the graphs: back ends agree, carry state, refuse what does not fit, and never fall back in silence."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from engine.animator import Animator
 from engine.avatar import Avatar, open_avatar
-from engine.backends import BACKENDS, load_graphs, open_backend
+from engine.backends import AUTOMATIC, BACKENDS, load_graphs, open_backend
 from engine.backends.base import Poisoned
 from engine.controls import Controls
 from engine.encoder import AudioEncoder
@@ -96,15 +97,16 @@ def test_a_named_back_end_never_falls_back(avatar: Avatar, monkeypatch: pytest.M
         Animator(avatar, backend="openvino")
     loaded = load_graphs([avatar.graph("audio_encoder")], "auto")
     assert loaded.backend == "onnxruntime"
-    assert any("openvino is not installed" in reason for reason in loaded.passed_over)
+    assert "openvino: not installed" in loaded.passed_over
+    assert re.fullmatch(r"ONNX Runtime on the CPU, .* \(.*openvino: not installed\)", str(loaded))
     with pytest.raises(BackendError, match="unknown; choose auto"):
         open_backend("abacus")
 
 
 def test_auto_takes_the_fastest_on_a_cpu(avatar: Avatar) -> None:
     animator = Animator(avatar)
-    names = list(BACKENDS)
-    assert names.index("openvino") < names.index("onnxruntime")
+    assert AUTOMATIC.index("openvino") < AUTOMATIC.index("onnxruntime")
+    assert set(AUTOMATIC) <= set(BACKENDS)
     assert animator.backend
     animator.close()
 

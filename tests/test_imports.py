@@ -16,7 +16,7 @@ GUARDED = {
     "tensorrt": ("engine/backends/tensorrt.py", "engine/backends/plans.py", "export/trt.py", "export/progress.py"),
     "pycuda": ("engine/backends/tensorrt.py", "engine/backends/cuda.py", "export/trt.py"),
     "onnx": ("training/", "export/"),
-    "onnxruntime": ("engine/backends/onnxruntime.py", "engine/doctor.py", "export/"),
+    "onnxruntime": ("engine/backends/onnxruntime", "engine/doctor.py", "export/"),
     "openvino": ("engine/backends/openvino.py", "engine/doctor.py", "export/"),
 }
 NEVER = ("pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib")

@@ -64,7 +64,7 @@ def test_a_session_from_start_to_stop(engine: LiveEngine) -> None:
     assert now.running
     assert now.microphone_status == "file"
     assert now.microphone == "speech.wav"
-    assert "onnxruntime" in now.backend
+    assert "ONNX Runtime" in now.backend
     assert now.latency_p50_ms > 0
     frame = engine.preview.take()
     assert frame is not None

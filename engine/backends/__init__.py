@@ -5,18 +5,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from engine.backends.base import Backend, Graph, State, TakingTurns, Tensors
+from engine.backends.base import Backend, Graph, NotInstalled, State, TakingTurns, Tensors
 from engine.errors import BackendError
 from engine.manifest import GraphSpec
 
-__all__ = ["BACKENDS", "Backend", "Graph", "Loaded", "State", "Tensors", "load_graphs", "open_backend"]
+__all__ = ["AUTOMATIC", "BACKENDS", "Backend", "Graph", "Loaded", "State", "Tensors", "load_graphs", "open_backend"]
 
 # Fastest first: name -> (module, class). A module is imported only when its turn comes.
 BACKENDS = {
     "tensorrt": ("engine.backends.tensorrt", "TensorRtBackend"),
+    "onnxruntime-tensorrt": ("engine.backends.onnxruntime_gpu", "TensorRtProvider"),
+    "onnxruntime-cuda": ("engine.backends.onnxruntime_gpu", "CudaProvider"),
+    "onnxruntime-directml": ("engine.backends.onnxruntime_gpu", "DirectMlProvider"),
+    "onnxruntime-coreml": ("engine.backends.onnxruntime_gpu", "CoreMlProvider"),
     "openvino": ("engine.backends.openvino", "OpenVinoBackend"),
     "onnxruntime": ("engine.backends.onnxruntime", "OnnxRuntimeBackend"),
 }
+
+# What `auto` tries, in this order. The others have to be named: one compiles for minutes when it loads, two run only part
+# of a face on the GPU.
+AUTOMATIC = ("tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime")
 
 # Those whose graphs may run side by side in several threads; the graphs of others take turns.
 PARALLEL = ("openvino", "onnxruntime")
@@ -24,14 +32,19 @@ PARALLEL = ("openvino", "onnxruntime")
 
 @dataclass(frozen=True)
 class Loaded:
-    """Graphs on one back end and, under `auto`, one reason for each back end that was passed over."""
+    """Graphs on one back end and, under `auto`, for each back end that was passed over why: `name: reason`."""
 
     graphs: tuple[Graph, ...]
     backend: str
     passed_over: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return self.backend + "".join(f"; not {reason}" for reason in self.passed_over)
+        """For people: what runs the graphs, and why nothing faster does."""
+        why: dict[str, list[str]] = {}
+        for name, _, reason in (passed.partition(": ") for passed in self.passed_over):
+            why.setdefault(reason, []).append(name)
+        words = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in why.items())
+        return self.graphs[-1].device + (f" ({words})" if words else "")
 
 
 def load_graphs(models: Sequence[tuple[bytes, GraphSpec]], backend: str = "auto", threads: int = 0) -> Loaded:
@@ -43,11 +56,13 @@ def load_graphs(models: Sequence[tuple[bytes, GraphSpec]], backend: str = "auto"
     if backend != "auto":
         return Loaded(_load(models, backend, threads), backend)
     reasons: list[str] = []
-    for candidate in BACKENDS:
+    for candidate in AUTOMATIC:
         try:
             return Loaded(_load(models, candidate, threads), candidate, tuple(reasons))
+        except NotInstalled:
+            reasons.append(f"{candidate}: not installed")
         except BackendError as error:
-            reasons.append(str(error) if str(error).startswith(candidate) else f"{candidate}: {error}")
+            reasons.append(f"{candidate}: {str(error).removeprefix(f'{candidate}: ')}")
     raise BackendError(f"no back end works here: {'; '.join(reasons)}")
 
 
@@ -62,8 +77,15 @@ def open_backend(name: str, threads: int = 0) -> Backend:
 
 def _load(models: Sequence[tuple[bytes, GraphSpec]], name: str, threads: int) -> tuple[Graph, ...]:
     backend = open_backend(name, threads)
-    graphs = tuple(backend.load(model, spec) for model, spec in models)
+    graphs: list[Graph] = []
+    try:
+        for model, spec in models:
+            graphs.append(backend.load(model, spec))
+    except BackendError:
+        for graph in graphs:
+            graph.close()
+        raise
     if name in PARALLEL:
-        return graphs
+        return tuple(graphs)
     lock = threading.Lock()
     return tuple(TakingTurns(graph, lock) for graph in graphs)

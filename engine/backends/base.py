@@ -19,6 +19,10 @@ Array = NDArray[np.float32]
 Tensors = Mapping[str, Array]
 
 
+class NotInstalled(BackendError):
+    """A back end is passed over because its package is not on this machine."""
+
+
 class State(Protocol):
     """Opaque; consumed by the `step` that it is given to."""
 

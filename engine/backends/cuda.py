@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from engine.backends.base import NotInstalled
 from engine.errors import BackendError
 
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads, such as torch's, may go on allocating
@@ -135,7 +136,9 @@ class CudaDevice:
         with self.current():
             self.stream.synchronize()
             del self.stream
+        handle = int(self._context.handle)
         self._context.detach()
+        _leave(handle)
 
 
 @dataclass
@@ -194,8 +197,15 @@ def _pycuda() -> Any:
     try:
         import pycuda.driver
     except ImportError as error:
-        raise BackendError(f"pycuda is not installed ({error}); pip install 'mouthpiece[tensorrt]'") from None
+        raise NotInstalled(f"pycuda is not installed ({error}); pip install 'mouthpiece[tensorrt]'") from None
     return pycuda.driver
+
+
+def _leave(context: int) -> None:
+    """pycuda makes a context current to release it; a primary one stays current then, and would be found by others."""
+    driver, current = _driver(), ctypes.c_void_p()
+    if driver.cuCtxGetCurrent(ctypes.byref(current)) == 0 and current.value == context:
+        driver.cuCtxPopCurrent_v2(ctypes.byref(current))
 
 
 def _driver() -> Any:

@@ -1,12 +1,12 @@
 """Graphs on the CPU through ONNX Runtime: inputs, outputs and state are bound once to fixed memory, in two
-alternating sets.
+alternating sets. Its execution providers for GPUs are in onnxruntime_gpu.py.
 """
 
 from typing import Any
 
 import numpy as np
 
-from engine.backends.base import Array, State, Tensors, check_shapes, fill
+from engine.backends.base import Array, NotInstalled, State, Tensors, check_shapes, fill
 from engine.errors import BackendError
 from engine.manifest import GraphSpec
 
@@ -22,7 +22,7 @@ class OnnxRuntimeBackend:
         try:
             import onnxruntime
         except ImportError as error:
-            raise BackendError(
+            raise NotInstalled(
                 f"onnxruntime is not installed ({error}); pip install 'mouthpiece[onnxruntime]'"
             ) from None
         self._ort, self._threads = onnxruntime, threads
@@ -41,7 +41,7 @@ class OnnxRuntimeBackend:
         if session.get_providers() != [_PROVIDER]:
             raise BackendError(f"onnxruntime: expected {_PROVIDER}, the session runs on {session.get_providers()}")
         threads = "all threads" if not self._threads else f"{self._threads} thread{'s' * (self._threads > 1)}"
-        return OnnxRuntimeGraph(session, spec, f"ONNX Runtime on the CPU, {threads}")
+        return OnnxRuntimeGraph(self._ort, session, spec, f"ONNX Runtime on the CPU, {threads}")
 
 
 class _Turn:
@@ -52,32 +52,42 @@ class _Turn:
 
 
 class OnnxRuntimeGraph:
-    def __init__(self, session: Any, spec: GraphSpec, device: str) -> None:
+    """A session with its memory; state lives in `place` (cpu, cuda), inputs and outputs in the computer's memory."""
+
+    def __init__(self, ort: Any, session: Any, spec: GraphSpec, device: str, place: str = "cpu") -> None:
         self.spec, self.device, self._session = spec, device, session
         found = {t.name: _static_shape(t.shape) for t in (*session.get_inputs(), *session.get_outputs())}
         check_shapes(spec, found, "onnxruntime")
         self._inputs: dict[str, Array] = {
             t.name: np.zeros(t.shape, np.float32) for t in spec.inputs if t.role != "state"
         }
+        shapes = spec.inputs_of("state")
+        self._zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
         self._leaves = [
-            {name: np.zeros(shape, np.float32) for name, shape in spec.inputs_of("state").items()} for _ in range(2)
+            {
+                name: ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, place, 0)
+                for name, shape in shapes.items()
+            }
+            for _ in range(2)
         ]
         self._outputs: list[dict[str, Array]] = []
         self._bindings: list[Any] = []
         for turn in range(2):
             outputs = {t.name: np.zeros(t.shape, np.float32) for t in spec.outputs if t.role != "state"}
-            written = {spec.state[name]: leaf for name, leaf in self._leaves[1 - turn].items()}
             binding = session.io_binding()
-            for name, array in {**self._inputs, **self._leaves[turn]}.items():
+            for name, array in self._inputs.items():
                 binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-            for name, array in {**outputs, **written}.items():
+            for name, array in outputs.items():
                 binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+            for name, written in spec.state.items():
+                binding.bind_ortvalue_input(name, self._leaves[turn][name])
+                binding.bind_ortvalue_output(written, self._leaves[1 - turn][name])
             self._outputs.append(outputs)
             self._bindings.append(binding)
 
     def initial(self) -> State:
-        for leaf in self._leaves[0].values():
-            leaf.fill(0)
+        for name, leaf in self._leaves[0].items():
+            leaf.update_inplace(self._zeros[name])
         return _Turn(0)
 
     def bind(self, inputs: Tensors) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.base import Array, State, Tensors, check_shapes, fill
+from engine.backends.base import Array, NotInstalled, State, Tensors, check_shapes, fill
 from engine.errors import BackendError
 from engine.manifest import GraphSpec
 
@@ -29,7 +29,7 @@ class OpenVinoBackend:
         try:
             import openvino
         except ImportError as error:
-            raise BackendError(f"openvino is not installed ({error}); pip install openvino") from None
+            raise NotInstalled(f"openvino is not installed ({error}); pip install openvino") from None
         self._ov = openvino
         self._core = openvino.Core()
         if "CPU" not in self._core.available_devices:

@@ -230,8 +230,10 @@ def _refuse_shared(folder: Path) -> None:
 
 def _read_privately(path: Path) -> bytes:
     """Reads a file that is plain, ours, and closed to everybody else; anything else is refused before it is read."""
+    # Never through a link, and never waiting for whoever holds the other end of a pipe.
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(path, os.O_RDONLY | flags)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.base import Array, State, Tensors, check_shapes, fill
+from engine.backends.base import Array, NotInstalled, State, Tensors, check_shapes, fill
 from engine.backends.cuda import CapturedGraph, CudaDevice, DeviceBuffer, Gpu
 from engine.backends.plans import PlanCache, PlanKey, Precision
 from engine.errors import BackendError
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 RECIPE = 1  # counts changes of the precision conversion (export/precision.py) that make older plans worth rebuilding
-# What `load` looks for: the fastest that keeps the picture's quality first; int8 only where it was asked for.
-PREFERRED: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
+# What `load` looks for: the fastest that keeps the picture's quality first; int8 only where nothing else was built.
+PREFERRED: tuple[Precision, ...] = ("fp16", "bf16", "fp32", "int8")
 
 
 class TensorRtBackend:
@@ -71,7 +71,7 @@ def tensorrt_version() -> str:
     try:
         import tensorrt as trt
     except (ImportError, OSError) as error:
-        raise BackendError(f"tensorrt is not installed ({error}); pip install 'mouthpiece[tensorrt]'") from None
+        raise NotInstalled(f"tensorrt is not installed ({error}); pip install 'mouthpiece[tensorrt]'") from None
     version = str(vars(trt)["__version__"])
     if int(version.split(".")[0]) < 10:
         raise BackendError(f"TensorRT 10 or later is needed, found {version}; pip install --upgrade tensorrt")
@@ -165,7 +165,12 @@ class TensorRtGraph:
         import tensorrt as trt
 
         self._log, lines = make_log()
-        self._runtime = trt.Runtime(self._log)
+        try:
+            self._runtime = trt.Runtime(self._log)
+        except TypeError as error:  # its bindings raise this where TensorRT answers nothing
+            raise BackendError(
+                f"TensorRT cannot start ({'; '.join(lines) or error}); check the NVIDIA driver with nvidia-smi"
+            ) from None
         # A version-compatible plan carries its own small runtime; it is ours, since the cache checked its seal.
         self._runtime.engine_host_code_allowed = host_code
         engine = self._runtime.deserialize_cuda_engine(plan)
@@ -299,6 +304,7 @@ class TensorRtGraph:
         for buffer in self._buffers:
             buffer.free()
         self._buffers = []
+        self._inputs, self._results = {}, [{}, {}]  # page-locked memory goes while its context is still current
 
     def _drop_captures(self) -> None:
         for captured in self._captured:

@@ -1,0 +1,413 @@
+"""Building and running TensorRT plans on recording doubles of TensorRT and CUDA (tensorrt_double.py, cuda_double.py): the
+whole of export/trt.py and both back ends, but for the GPU.
+"""
+
+import errno
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cuda_double import Cuda, Library
+from onnx import TensorProto, helper
+from tensorrt_double import VERSIONS, TensorRt
+
+from engine.animator import Animator
+from engine.avatar import Avatar, open_avatar
+from engine.backends import cuda as cuda_module
+from engine.backends import load_graphs, open_backend, plans
+from engine.backends.base import Poisoned
+from engine.backends.cuda import CudaDevice
+from engine.backends.plans import PlanCache, Precision
+from engine.controls import Controls
+from engine.errors import BackendError
+from export import trt
+from export.progress import BuildProgress
+
+ROLES = ("audio_encoder", "frame_decoder")
+
+
+@pytest.fixture(scope="module")
+def avatar(tiny_pack: Path) -> Avatar:
+    return open_avatar(tiny_pack)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TensorRt:
+    """A computer with a GPU, pycuda and TensorRT, and an empty cache."""
+    monkeypatch.setenv("MOUTHPIECE_PLANS", str(tmp_path / "plans"))
+    return install(monkeypatch, TensorRt(Cuda()))
+
+
+def install(monkeypatch: pytest.MonkeyPatch, made: TensorRt) -> TensorRt:
+    package, driver = made.cuda.pycuda()
+    for name, module in (("tensorrt", made.module()), ("pycuda", package), ("pycuda.driver", driver)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(cuda_module, "_driver", lambda: Library(made.cuda))
+    return made
+
+
+@contextmanager
+def builder(precision: Precision = "fp32", **options: object) -> Iterator[trt.PlanBuilder]:
+    device = CudaDevice()
+    try:
+        yield trt.PlanBuilder(device, PlanCache(), trt.BuildOptions(precision=precision, **options))  # type: ignore[arg-type]
+    finally:
+        device.close()
+
+
+def build(avatar: Avatar, **options: object) -> list[trt.Built]:
+    with builder(**options) as one:  # type: ignore[arg-type]
+        return [one.build(avatar, role, BuildProgress()) for role in ROLES]
+
+
+def run_main(capsys: pytest.CaptureFixture[str], *arguments: object, **options: object) -> tuple[str, str]:
+    """What the command says: (its last words on failure, or nothing; everything it printed)."""
+    try:
+        trt.main(*arguments, **options)  # type: ignore[arg-type]
+        failed = ""
+    except SystemExit as exit:
+        failed = str(exit.code)
+        assert failed, "the command failed without a word"
+    said = capsys.readouterr()
+    return failed, said.out + said.err
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_face_on_the_gpu_equals_the_face_on_the_cpu(
+    avatar: Avatar, version: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """State swapped by address, captured graphs, persons bound once, on a stream that runs nothing until waited for."""
+    monkeypatch.setenv("MOUTHPIECE_PLANS", str(tmp_path))
+    machine = install(monkeypatch, TensorRt(Cuda(), version))
+    build(avatar)
+    rng = np.random.default_rng(0)
+    animators = [Animator(avatar, backend=name) for name in ("tensorrt", "onnxruntime")]
+    for _ in range(12):
+        for person in (None, avatar.people[1]):
+            sound = rng.normal(0, 0.1, 1600).astype(np.float32)
+            for animator in animators:
+                animator.push(sound)
+            while animators[0].frames_due():
+                one, two = (animator.next_frame(Controls(person=person)) for animator in animators)
+                assert np.array_equal(one.rgba, two.rgba)
+    assert animators[0].backend == f"TensorRT {version} on Test GPU, fp32"
+    assert machine.cuda.launches > 12 * 20
+    animators[0].close()
+    assert (machine.cuda.memory, machine.cuda.graphs, machine.cuda.stack, machine.cuda.primary) == ({}, {}, [], 0)
+
+
+def test_state_is_handed_on_and_starts_over(avatar: Avatar, machine: TensorRt) -> None:
+    build(avatar)
+    model = avatar.graph("audio_encoder")
+    graphs = [Poisoned(load_graphs([model], name).graphs[0]) for name in ("tensorrt", "onnxruntime")]
+    sound = np.random.default_rng(1).normal(0, 0.1, (60, 1, 160)).astype(np.float32)
+    for _ in range(2):
+        states = [graph.initial() for graph in graphs]
+        for hop in sound:
+            steps = [graph.step(state, {"samples": hop}) for graph, state in zip(graphs, states)]
+            states = [state for state, _ in steps]
+            assert np.allclose(steps[0][1]["context"], steps[1][1]["context"], atol=1e-6)
+    graphs[0].close()
+    with pytest.raises(BackendError, match="closed"):
+        graphs[0].initial()
+
+
+def test_a_gpu_that_cannot_capture_runs_step_by_step(avatar: Avatar, machine: TensorRt) -> None:
+    build(avatar)
+    machine.cuda.can_capture = False
+    (graph,) = load_graphs([avatar.graph("audio_encoder")], "tensorrt").graphs
+    assert "launched step by step: cuStreamBeginCapture_v2 failed with CUDA error 900" in graph.device
+    _, out = graph.step(graph.initial(), {"samples": np.full((1, 160), 0.1, np.float32)})
+    assert np.isfinite(out["context"]).all()
+    assert out["context"].any()
+    assert machine.cuda.launches == 0 + 2 * 60  # those of the build's own measurement
+    graph.close()
+
+
+def test_what_is_built_stands_in_the_cache(avatar: Avatar, machine: TensorRt) -> None:
+    first = build(avatar)
+    assert machine.builds == 2
+    assert [b.reused for b in first] == [False, False]
+    assert all(b.layers == 7 and b.latency_ms > 0 and b.size_bytes > 1000 and b.path.is_file() for b in first)
+    assert [b.reused for b in build(avatar)] == [True, True]
+    assert machine.builds == 2
+    assert (machine.cuda.memory, machine.cuda.primary) == ({}, 0)
+
+
+def test_a_change_of_what_a_plan_depends_on_builds_again(
+    avatar: Avatar, tiny_rgba_pack: Path, machine: TensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(avatar)
+    for options in ({"opt_level": 1}, {"workspace_bytes": 1 << 26}, {"hardware_compat": "ampere+"}):
+        assert not any(b.reused for b in build(avatar, **options)), options
+    other = [b.reused for b in build(open_avatar(tiny_rgba_pack))]
+    assert other == [True, False]  # the two packs share their encoder
+    with builder() as one:
+        assert not one.build(avatar, ROLES[0], BuildProgress(), force=True).reused
+    install(monkeypatch, TensorRt(Cuda(capability=(9, 0))))
+    assert not any(b.reused for b in build(avatar))
+
+
+def test_another_tensorrt_wants_other_plans(avatar: Avatar, machine: TensorRt, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(avatar)
+    install(monkeypatch, TensorRt(Cuda(), VERSIONS[0]))
+    with pytest.raises(BackendError, match=rf"no TensorRT plan for Test GPU, TensorRT {re.escape(VERSIONS[0])}"):
+        load_graphs([avatar.graph("audio_encoder")], "tensorrt")
+    loaded = load_graphs([avatar.graph("audio_encoder")], "auto")
+    assert loaded.backend != "tensorrt"
+    assert "tensorrt: no TensorRT plan" in str(loaded)
+    assert not any(b.reused for b in build(avatar))
+
+
+def test_an_altered_plan_is_refused_and_built_again(
+    avatar: Avatar, machine: TensorRt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = build(avatar)[0].path
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BackendError, match="no TensorRT plan"):
+        load_graphs([avatar.graph("audio_encoder")], "tensorrt")
+    assert [b.reused for b in build(avatar)] == [False, True]
+    assert "was altered or made elsewhere" in capsys.readouterr().err
+    load_graphs([avatar.graph("audio_encoder")], "tensorrt").graphs[0].close()
+
+
+def test_a_sealed_plan_that_tensorrt_refuses(
+    avatar: Avatar, machine: TensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours, whole, and for this version by its name, yet TensorRT does not take it: its own words are told."""
+    path = build(avatar)[0].path
+    cache, sealed = PlanCache(), None
+    sealed = next(s for s in cache.plans() if s.path == path)
+    key = plans.PlanKey(**sealed.header["key"])
+    cache.write(key, sealed.payload.replace(VERSIONS[-1].encode(), b"9.9.9.9999", 1), sealed.header["facts"])
+    with pytest.raises(BackendError, match=r"refuses the plan.*is of version 9\.9\.9\.9999"):
+        load_graphs([avatar.graph("audio_encoder")], "tensorrt")
+    assert machine.cuda.memory == {}
+
+
+@pytest.mark.parametrize("damage", [b"no cache at all", b"9.0|other version", None])
+def test_a_timing_cache_that_is_no_use_is_begun_anew(
+    avatar: Avatar, machine: TensorRt, damage: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(avatar)
+    cache, name = PlanCache(), f"trt{VERSIONS[-1]}-cc8.9"
+    kept = cache.read_timing(name)
+    assert kept.count(b"+") == 12  # six steps of each of two builds: the second went on where the first had stopped
+    if damage is None:
+        (cache.folder / f"{name}.timing").write_bytes(b"rubbish")
+    else:
+        cache.write_timing(name, damage)
+    with builder() as one:
+        one.build(avatar, ROLES[0], BuildProgress(), force=True)
+    assert PlanCache().read_timing(name).count(b"+") == 6
+    assert ("timing anew" in capsys.readouterr().err) == (damage is None)
+
+
+def test_cancelling_keeps_what_was_timed_and_writes_no_plan(avatar: Avatar, machine: TensorRt) -> None:
+    shares: list[float] = []
+
+    def show(share: float, what: str) -> None:
+        shares.append(share)
+        if share >= 0.5:
+            progress.cancel()
+
+    progress = BuildProgress(show)
+    with builder() as one, pytest.raises(trt.BuildCancelled, match=r"cancelled while building audio_encoder\.onnx"):
+        one.build(avatar, "audio_encoder", progress)
+    assert shares == sorted(shares)
+    assert list(PlanCache().plans()) == []
+    assert 0 < PlanCache().read_timing(f"trt{VERSIONS[-1]}-cc8.9").count(b"+") < 6
+    assert machine.cuda.primary == 0
+
+
+def test_ctrl_c_stops_the_build(avatar: Avatar, machine: TensorRt, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    under_way = threading.Event()
+
+    def pressed(thread: threading.Thread, timeout: float | None = None) -> None:
+        if timeout is not None and under_way.wait(30):
+            raise KeyboardInterrupt
+        real_join(thread, timeout)
+
+    real_join = threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "join", pressed)
+    with builder() as one:
+        progress = BuildProgress()
+
+        def hold() -> None:
+            under_way.set()
+            while not progress.cancelled:
+                pass
+
+        machine.during_build = hold
+        with pytest.raises(trt.BuildCancelled):
+            trt.build_all(avatar, one, progress, False, lambda built: None)
+    assert list(PlanCache().plans()) == []
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    avatar: Avatar, machine: TensorRt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    PlanCache()  # the secret
+    monkeypatch.setattr(plans.os, "fsync", full)
+    failed, _ = run_main(capsys, avatar.path, precision="fp32")
+    assert re.fullmatch(r"error: cannot write .* \(No space left on device\); free space there or .*", failed)
+    assert sorted(path.suffix for path in PlanCache().folder.iterdir()) == ["", ".lock", ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"),
+    [
+        ("driver", r"cannot start its builder \(error: CUDA initialization failure.*nvidia-smi"),
+        ("parse", r"cannot read audio_encoder\.onnx: node node_gelu_3 \(Gelu\): no importer registered for op: Gelu"),
+        ("build", r"cannot build audio_encoder\.onnx: error: Error Code 10: no implementation for node Conv_3"),
+        ("context", r"cannot make a context for audio_encoder\.onnx"),
+        ("address", r"does not take an address for"),
+        ("empty timing", "not take even an empty timing cache"),
+    ],
+)
+def test_what_tensorrt_says_reaches_the_user(
+    avatar: Avatar, machine: TensorRt, fails: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.fails.add(fails)
+    failed, _ = run_main(capsys, avatar.path, precision="fp32")
+    assert failed.startswith("error: ")
+    assert re.search(said, failed)
+    assert "\n" not in failed
+    assert list(PlanCache().plans()) == []
+    assert machine.cuda.memory == {}
+
+
+def test_a_gpu_without_room(avatar: Avatar, machine: TensorRt, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.cuda.room_bytes = 40_000
+    failed, _ = run_main(capsys, avatar.path, precision="fp32")
+    assert "the GPU has no room for" in failed
+    assert machine.cuda.memory == {}
+    failed, _ = run_main(capsys, avatar.path, device=3)
+    assert "CUDA device 3 is not there: this machine has 1" in failed
+
+
+def test_a_plan_must_hold_float32_tensors(machine: TensorRt, avatar: Avatar) -> None:
+    build(avatar)
+    value = helper.make_tensor_value_info("samples", TensorProto.FLOAT16, [1, 160])
+    out = helper.make_tensor_value_info("context", TensorProto.FLOAT16, [1, 160])
+    graph = helper.make_graph([helper.make_node("Identity", ["samples"], ["context"])], "half", [value], [out])
+    half = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(half)
+    cache = PlanCache()
+    sealed = next(cache.plans())
+    head = sealed.payload.partition(b"\n")[0]
+    for found in list(cache.plans()):
+        plan = head + b"\n" + half.SerializeToString()
+        cache.write(plans.PlanKey(**found.header["key"]), plan, found.header["facts"])
+    with pytest.raises(BackendError, match="expected FLOAT on DEVICE"):
+        load_graphs([avatar.graph("audio_encoder")], "tensorrt")
+
+
+def test_options_reach_the_builder(avatar: Avatar, machine: TensorRt) -> None:
+    build(avatar, precision="fp32", opt_level=5, hardware_compat="same-cc", version_compatible=True)
+    said = {(call.kind, call.name, call.arguments) for call in machine.calls}
+    assert ("IBuilderConfig", "clear_flag", ("BuilderFlag",)) in said  # TF32 would not be fp32
+    assert ("IBuilderConfig", "set_flag", ("BuilderFlag",)) in said
+    assert ("OnnxParser", "set_flag", ("OnnxParserFlag",)) in said
+    assert ("Runtime", "=engine_host_code_allowed", ("bool",)) in said
+    load_graphs([avatar.graph("audio_encoder")], "tensorrt").graphs[0].close()  # host code was allowed again
+    machine.calls.clear()
+    build(avatar)
+    assert not any(call.name == "set_flag" for call in machine.calls)
+
+
+def test_half_precision_graphs_are_what_is_built(avatar: Avatar, machine: TensorRt) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def conversion(pack: Avatar, role: str, precision: Precision) -> bytes:
+        asked.append((role, precision))
+        return pack.graph(role)[0]
+
+    device = CudaDevice()
+    trt.PlanBuilder(device, PlanCache(), trt.BuildOptions(), conversion).build(avatar, ROLES[0], BuildProgress())
+    device.close()
+    assert asked == [("audio_encoder", "fp16")]
+    (graph,) = load_graphs([avatar.graph("audio_encoder")], "tensorrt").graphs
+    assert graph.device.endswith("fp16")
+    graph.close()
+
+
+def test_the_command_builds_lists_and_clears(
+    avatar: Avatar, machine: TensorRt, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    failed, said = run_main(capsys, avatar.path, precision="fp32")
+    assert not failed
+    assert re.search(r"audio_encoder.*7 layers.*fp32.*ms", said)
+    failed, said = run_main(capsys, avatar.path, precision="fp32")
+    assert said.count("in the cache") == 2
+    path = next(PlanCache().plans()).path
+    path.write_bytes(path.read_bytes()[:-1])
+    failed, said = run_main(capsys, list_=True)
+    assert not failed
+    assert said.count("Test GPU (8.9)") == 1
+    assert "refused: " in said
+    failed, said = run_main(capsys, clear=True)
+    assert re.search(r"removed \d+ files", said)
+    assert list(PlanCache().plans()) == []
+
+
+def test_progress_as_lines_for_programs(avatar: Avatar, machine: TensorRt, capsys: pytest.CaptureFixture[str]) -> None:
+    failed, said = run_main(capsys, avatar.path, precision="fp32", progress_json=True)
+    assert not failed
+    lines = [json.loads(line) for line in said.splitlines()]
+    shares = [line["share"] for line in lines if "share" in line]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert [line["built"] for line in lines if "built" in line] == list(ROLES)
+    assert any("Profiling" in line.get("phase", "") for line in lines)
+
+
+@pytest.mark.parametrize("size", ["2", "G", "-1G", "2T", "nan", "9999G"])
+def test_sizes_that_make_no_sense(
+    size: str, machine: TensorRt, avatar: Avatar, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed, _ = run_main(capsys, avatar.path, workspace=size)
+    assert "expected a size such as 512M or 2G" in failed
+
+
+def test_sizes_that_do() -> None:
+    assert (trt.parse_size("512M"), trt.parse_size("1.5g"), trt.parse_size("4194304")) == (512 << 20, 3 << 29, 4 << 20)
+
+
+def test_a_machine_without_tensorrt_says_so(
+    avatar: Avatar, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOUTHPIECE_PLANS", str(tmp_path / "plans"))
+    machine = install(monkeypatch, TensorRt(Cuda()))
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    failed, _ = run_main(capsys, avatar.path)
+    assert re.search(r"tensorrt is not installed .*; pip install 'mouthpiece\[tensorrt\]'", failed)
+    with pytest.raises(BackendError, match="tensorrt is not installed"):
+        open_backend("tensorrt")
+    assert "tensorrt" in str(load_graphs([avatar.graph("audio_encoder")], "auto")).partition("(")[2]
+    old = machine.module()
+    vars(old)["__version__"] = "8.6.1"
+    monkeypatch.setitem(sys.modules, "tensorrt", old)
+    with pytest.raises(BackendError, match=r"TensorRT 10 or later is needed, found 8\.6\.1"):
+        open_backend("tensorrt")
+    install(monkeypatch, machine)
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    monkeypatch.delitem(sys.modules, "pycuda.driver")
+    with pytest.raises(BackendError, match="pycuda is not installed"):
+        open_backend("tensorrt")
+    assert run_main(capsys)[0].startswith("error: expected a pack")
