@@ -84,7 +84,7 @@ def write_pack(target: Path, contents: PackContents) -> Avatar:
         _fill(building, contents)
         open_avatar(building)
         building.chmod(0o755)
-        _take_place(building, target)
+        take_place(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_avatar(target)
@@ -110,7 +110,7 @@ def replace_graphs(avatar: Avatar, target: Path, graphs: Mapping[str, bytes], no
         )
         open_avatar(building)
         building.chmod(0o755)
-        _take_place(building, target)
+        take_place(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_avatar(target)
@@ -197,7 +197,7 @@ def shrunk(picture: NDArray[np.uint8], size: int = PREVIEW_SIZE) -> NDArray[np.u
     return np.asarray(np.clip(value + 0.5, 0, 255), np.uint8)
 
 
-def _take_place(building: Path, target: Path) -> None:
+def take_place(building: Path, target: Path) -> None:
     """Renames the finished folder into place; a folder cannot replace a full one, so the old one steps aside first."""
     if not target.exists():
         os.replace(building, target)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import tyro
@@ -49,6 +49,8 @@ class RunOptions:
     resume: bool = False
     """Go on from the checkpoint in `out`."""
     lr: float = 1e-3
+    optimiser: Literal["adamw", "rmsprop"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 200
     weight_decay: float = 0.01
     ema_decay: float = 0.999
@@ -103,9 +105,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def cosine(step: int, options: RunOptions) -> float:
-    """Learning rate relative to its peak: linear warm-up, then half a cosine down to 2%."""
+    """Learning rate relative to its peak: linear warm-up, then half a cosine down to 2%, or no change."""
     if step < options.warmup_steps:
         return (step + 1) / options.warmup_steps
+    if options.schedule == "constant":
+        return 1.0
     share = min(1.0, (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps))
     return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * share))
 
@@ -124,11 +128,12 @@ class Run:
         self.fabric = Fabric(accelerator="auto", devices=1)
         named = [(name, p) for name, p in objective.named_parameters() if p.requires_grad]
         self._factors = [_factor(name, groups or {}) for name, _ in named]
-        optimiser = torch.optim.AdamW(
-            [{"params": [p], "weight_decay": options.weight_decay if p.ndim > 1 else 0.0} for _, p in named],
-            lr=options.lr,
-            betas=(0.9, 0.98),
-        )
+        groups_of = [{"params": [p], "weight_decay": options.weight_decay if p.ndim > 1 else 0.0} for _, p in named]
+        optimiser: torch.optim.Optimizer
+        if options.optimiser == "rmsprop":
+            optimiser = torch.optim.RMSprop(groups_of, lr=options.lr)
+        else:
+            optimiser = torch.optim.AdamW(groups_of, lr=options.lr, betas=(0.9, 0.98))
         self.names = [name for name, _ in named]
         self.bare = objective
         self.objective, self.optimiser = self.fabric.setup(objective, optimiser)
