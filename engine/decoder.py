@@ -1,12 +1,15 @@
 """Contexts become pictures: the frame decoder with a person's tensors and stills."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.avatar import Avatar, Person
 from engine.backends.base import Graph, State
+from engine.backends.halves import HEAD, InHalves
 from engine.idle import Motion
 from engine.layers import LayersPainter
 from engine.manifest import Condition, LayersPicture
@@ -49,14 +52,43 @@ class FrameDecoder:
 
         Raises `BackendError` on misfit shapes.
         """
+        self._state, outputs = self._graph.step(self._state, self._inputs(contexts, motion))
+        return self.finish(outputs)
+
+    @property
+    def in_halves(self) -> bool:
+        """Whether `layers` can leave the head out."""
+        return isinstance(self._graph, InHalves)
+
+    def layers(self, contexts: Array, motion: Motion, *, head: bool = True) -> dict[str, Array]:
+        """The decoder's outputs alone, copied, for `finish`; without `head` those of `HEAD` are left out. As `draw`."""
+        inputs = self._inputs(contexts, motion)
+        if head or not isinstance(self._graph, InHalves):
+            self._state, outputs = self._graph.step(self._state, inputs)
+        else:
+            self._state, outputs = self._graph.step_face(self._state, inputs)
+        return {name: value.copy() for name, value in outputs.items()}
+
+    def finish(self, outputs: Mapping[str, Array]) -> Picture:
+        """The picture that the decoder's outputs describe."""
+        rgba = self._painter.paint(outputs) if self._painter else _quantise(outputs["picture"])
+        expression = outputs.get("expression")
+        return Picture(rgba, None if expression is None else expression[0].copy())
+
+    def _inputs(self, contexts: Array, motion: Motion) -> dict[str, Array]:
         inputs = {"context": contexts}
         for name in self._wanted:
             low, high = self._limits[name]
             inputs[name] = np.clip(getattr(motion, name), low, high)[None]
-        self._state, outputs = self._graph.step(self._state, inputs)
-        rgba = self._painter.paint(outputs) if self._painter else _quantise(outputs["picture"])
-        expression = outputs.get("expression")
-        return Picture(rgba, None if expression is None else expression[0].copy())
+        return inputs
+
+
+def between(
+    face: Mapping[str, Array], before: Mapping[str, Array], after: Mapping[str, Array], share: float
+) -> dict[str, Array]:
+    """Layers of a frame whose head is `share` of the way from one head to another."""
+    heads = {name: cv2.addWeighted(before[name], 1 - share, after[name], share, 0) for name in HEAD}
+    return {**face, **{name: np.asarray(head, np.float32) for name, head in heads.items()}}
 
 
 def _limits(condition: Condition) -> tuple[Array, Array]:

@@ -1,18 +1,22 @@
 """A speech file becomes a film, as fast as this machine can.
 
-    file --decode--> audio encoder --contexts--> workers: decoder, layers, background, PNG --in order--> H.264
+    file --decode--> audio encoder --contexts--> workers: decoder --layers--> workers: picture, background, PNG
+                                                                                     --in order--> H.264
 
 The encoder's state ties hops together; frames are independent, so workers draw several at once, each with its own
 graph on one thread. Everything heavy (inference, OpenCV, codecs) leaves the interpreter free. Frame k shows what is
 said at k/30 s: look-ahead costs a live avatar time, a film nothing.
+
+A head moves steadily, and where its stills go is half of a decoder's work: three frames in four take that from between
+two heads, unless the head changes its speed there, or frames were asked for as pictures.
 """
 
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -25,7 +29,7 @@ from engine.audio.files import SpeechFile, SpeechResampler
 from engine.avatar import Avatar
 from engine.backends import load_graphs
 from engine.compose import Composer
-from engine.decoder import FrameDecoder
+from engine.decoder import FrameDecoder, between
 from engine.encoder import AudioEncoder
 from engine.film_files import Drawn, Film, FilmFiles
 from engine.idle import Motion, move
@@ -66,23 +70,18 @@ def render(avatar: Avatar, film: Film, progress: Progress = lambda done, total: 
         outputs = stack.enter_context(FilmFiles(avatar, film, speech))
         easels = _Easels([FrameDecoder(avatar, graph, person) for graph in loaded.graphs[1:]], film, outputs)
         pool = stack.enter_context(ThreadPoolExecutor(workers, "draw"))
-        pending: deque[Future[Drawn]] = deque()
         total = film.curves.frames if film.curves else _expected_frames(speech, film.seconds)
-
-        def write_oldest() -> None:
-            outputs.write(pending.popleft().result())
-            progress(outputs.frames, total)
-
+        line = _Line(pool, easels, workers, exact=film.frames is not None)
         try:
             for heard in _heard(speech, encoder, listener, film, outputs):
-                pending.append(pool.submit(easels.draw, heard))
-                if len(pending) > 2 * workers:
-                    write_oldest()
-            while pending:
-                write_oldest()
+                for drawn in line.push(heard):
+                    outputs.write(drawn)
+                    progress(outputs.frames, total)
+            for drawn in line.rest():
+                outputs.write(drawn)
+                progress(outputs.frames, total)
         finally:
-            for waiting in pending:
-                waiting.cancel()
+            line.cancel()
         outputs.finish()
     return Rendered(outputs.frames, f"{loaded.graphs[1].device}, {workers} frames at once ({loaded})")
 
@@ -164,30 +163,135 @@ def _sound(speech: SpeechFile, film: Film) -> Iterator[tuple[NDArray[np.float32]
     yield np.zeros((0, speech.channels), np.float32), cut(resampler.push(np.zeros((0, 1), np.float32), last=True))
 
 
+Layers = dict[str, NDArray[np.float32]]
+_STRIDE = 4  # frames from one head that is drawn whole to the next
+_STEADY_RAD, _STEADY_CM = 0.004, 0.03  # how far a head may stand from the line between those two: under half a pixel
+
+
+def _steady(motions: Sequence[Motion]) -> bool:
+    """Whether the head goes straight and evenly from the first to the last."""
+    share = np.linspace(0, 1, len(motions), dtype=np.float32)[:, None]
+    for name, most in (("pose", _STEADY_RAD), ("shift", _STEADY_CM)):
+        path = np.stack([getattr(motion, name) for motion in motions])
+        if np.abs(path - (1 - share) * path[0] - share * path[-1]).max() > most:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """Layers of a frame on their way; without a head of its own it is `share` of the way from one to the other."""
+
+    layers: Future[Layers]
+    heads: tuple[Future[Layers], Future[Layers]] | None = None
+    share: float = 0.0
+
+    def result(self) -> Layers:
+        layers = self.layers.result()
+        if self.heads is None:
+            return layers
+        return between(layers, self.heads[0].result(), self.heads[1].result(), self.share)
+
+
+class _Line:
+    """Frames on their way: heard, then decoded, then drawn, in order and several at once."""
+
+    def __init__(self, pool: ThreadPoolExecutor, easels: "_Easels", workers: int, exact: bool) -> None:
+        self._pool, self._easels, self._lag, self._exact = pool, easels, workers, exact
+        self._heard: list[tuple[_Heard, Motion]] = []  # from the last whole head on
+        self._last: Future[Layers] | None = None
+        self._decoding: deque[_Decoding] = deque()
+        self._drawing: deque[Future[Drawn]] = deque()
+        self._frame = 0
+
+    def push(self, heard: _Heard) -> Iterator[Drawn]:
+        """Takes the next frame; yields those that are drawn."""
+        self._heard.append((heard, self._easels.motion(heard)))
+        if self._last is None:
+            self._last = self._whole(0)
+        elif len(self._heard) > _STRIDE:
+            self._stride(self._last)
+        yield from self._advance(self._lag)
+
+    def rest(self) -> Iterator[Drawn]:
+        """Yields all other frames."""
+        for i in range(1, len(self._heard)):
+            self._whole(i)
+        yield from self._advance(0)
+
+    def _decode(self, index: int, whole: bool) -> Future[Layers]:
+        return self._pool.submit(self._easels.decode, *self._heard[index], whole)
+
+    def _whole(self, index: int) -> Future[Layers]:
+        layers = self._decode(index, whole=True)
+        self._decoding.append(_Decoding(layers))
+        return layers
+
+    def _stride(self, first: Future[Layers]) -> None:
+        """Sends a stride to be decoded: its last frame whole, those on the way too unless the head is steady."""
+        if self._exact or not self._easels.in_halves or not _steady([motion for _, motion in self._heard]):
+            self._last = [self._whole(i) for i in range(1, _STRIDE + 1)][-1]
+        else:
+            self._last = self._decode(_STRIDE, whole=True)
+            for i in range(1, _STRIDE):
+                self._decoding.append(_Decoding(self._decode(i, whole=False), (first, self._last), i / _STRIDE))
+            self._decoding.append(_Decoding(self._last))
+        del self._heard[:_STRIDE]
+
+    def _advance(self, lag: int) -> Iterator[Drawn]:
+        while len(self._decoding) > lag:
+            self._drawing.append(self._pool.submit(self._easels.draw, self._frame, self._decoding.popleft()))
+            self._frame += 1
+        while len(self._drawing) > lag:
+            yield self._drawing.popleft().result()
+
+    def cancel(self) -> None:
+        """Lets go of what is not begun yet."""
+        for decoding in self._decoding:
+            decoding.layers.cancel()
+        for drawing in self._drawing:
+            drawing.cancel()
+
+
 class _Easels:
     """A decoder and a composer for each worker thread; any of them draws any frame."""
 
     def __init__(self, decoders: list[FrameDecoder], film: Film, files: FilmFiles) -> None:
-        self._film, self._files = film, files
+        self._film, self._files, self._halves = film, files, decoders[0].in_halves
         self._free = [(decoder, Composer(*film.size)) for decoder in decoders]
         for _, composer in self._free:
             composer.prepare(film.controls.background)
         self._lock = threading.Lock()
 
-    def draw(self, heard: _Heard) -> Drawn:
+    @contextmanager
+    def _easel(self) -> Iterator[tuple[FrameDecoder, Composer]]:
         with self._lock:
-            decoder, composer = easel = self._free.pop()
+            easel = self._free.pop()
         try:
-            picture = decoder.draw(heard.contexts, self._motion(heard))
-            controls = self._film.controls
-            rgb = composer.compose(picture.rgba, controls.background, controls.framing, controls.mirror)
-            self._files.save_picture(heard.frame, picture.rgba)
-            return Drawn(to_yuv(rgb), picture.rgba, picture.expression)
+            yield easel
         finally:
             with self._lock:
                 self._free.append(easel)
 
-    def _motion(self, heard: _Heard) -> Motion:
+    def decode(self, heard: _Heard, motion: Motion, whole: bool) -> Layers:
+        with self._easel() as (decoder, _):
+            return decoder.layers(heard.contexts, motion, head=whole)
+
+    @property
+    def in_halves(self) -> bool:
+        """Whether the decoders can leave the head out."""
+        return self._halves
+
+    def draw(self, frame: int, decoding: _Decoding) -> Drawn:
+        layers = decoding.result()
+        with self._easel() as (decoder, composer):
+            picture = decoder.finish(layers)
+            controls = self._film.controls
+            rgb = composer.compose(picture.rgba, controls.background, controls.framing, controls.mirror)
+            self._files.save_picture(frame, picture.rgba)
+            return Drawn(to_yuv(rgb), picture.rgba, picture.expression)
+
+    def motion(self, heard: _Heard) -> Motion:
         if self._film.curves:
             return self._film.curves.at(heard.frame)
         controls = self._film.controls

@@ -7,7 +7,7 @@ from engine.clock import StreamClock
 
 RATE, FRAME_RATE = 16000, 30
 GRACE_S = 0.008  # how long a tick waits for the frame that belongs to it
-ON_TIME = 0.9  # the share of frames that should be ready at their tick; most of the rest come within the grace
+ON_TIME = 0.97  # the share of frames that should be ready at their tick; most of the rest come within the grace
 STEP_S = 0.001
 MARGIN_S, LEAST_S, MOST_S = 0.03, 0.003, 0.08
 
@@ -16,8 +16,8 @@ class Pacer:
     """Ticks at `fps` in stream time. Tick j shows frame `floor(j * 30 / fps)` and is due `margin_s` after that frame's
     last sample.
 
-    The margin follows the time that drawing takes: it is moved up by 0.9 ms for every frame that was not ready and down
-    by 0.1 ms for every one that was, and so settles where nine in ten are. It is bounded, so an overloaded machine
+    The margin follows the time that drawing takes: it is moved up by 0.97 ms for every frame that was not ready and down
+    by 0.03 ms for every one that was, and so settles where 97 in a hundred are. It is bounded, so an overloaded machine
     drops frames and stays prompt. One thread (the camera's).
     """
 

@@ -1,11 +1,14 @@
 """Choosing what runs the graphs. `auto` takes the fastest that works here and says why it passed over the others."""
 
+import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 
 from engine.backends.base import Backend, Graph, NotInstalled, State, TakingTurns, Tensors
+from engine.backends.halves import InHalves, halves
 from engine.errors import BackendError
 from engine.manifest import GraphSpec
 
@@ -29,6 +32,10 @@ AUTOMATIC = ("tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime")
 # Those whose graphs may run side by side in several threads; the graphs of others take turns.
 PARALLEL = ("openvino", "onnxruntime")
 
+# Those that leave out what nobody asks for, when a declaration names only some of a graph's outputs.
+PARTIAL = ("openvino",)
+MOST_THREADS = 4  # for half a decoder; more of them only wait for each other
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -50,8 +57,9 @@ class Loaded:
 def load_graphs(models: Sequence[tuple[bytes, GraphSpec]], backend: str = "auto", threads: int = 0) -> Loaded:
     """Loads (ONNX bytes, declaration) pairs on one back end; only `auto` falls back.
 
-    `threads` 0 leaves their number to the back end. Raises `BackendError` with the reason if the back end cannot be
-    had or a graph does not load on it; under `auto`, if that is so for every one.
+    `threads` 0 leaves their number to the back end, which may run the two halves of a decoder side by side. Raises
+    `BackendError` with the reason if the back end cannot be had or a graph does not load on it; under `auto`, if that is
+    so for every one.
     """
     if backend != "auto":
         return Loaded(_load(models, backend, threads), backend)
@@ -76,16 +84,32 @@ def open_backend(name: str, threads: int = 0) -> Backend:
 
 
 def _load(models: Sequence[tuple[bytes, GraphSpec]], name: str, threads: int) -> tuple[Graph, ...]:
+    if name in PARTIAL and not threads:
+        threads = min(MOST_THREADS, max(1, (os.cpu_count() or 1) // 2))
+        side_by_side = (os.cpu_count() or 1) > 1
+    else:
+        side_by_side = False
     backend = open_backend(name, threads)
+    parts = [(halves(spec) if name in PARTIAL else None) or (spec,) for _, spec in models]
+    wanted = [(model, part) for (model, _), found in zip(models, parts) for part in found]
+    loaded = iter(_load_all(backend, wanted, at_once=(os.cpu_count() or 1) if name in PARALLEL else 1))
     graphs: list[Graph] = []
-    try:
-        for model, spec in models:
-            graphs.append(backend.load(model, spec))
-    except BackendError:
-        for graph in graphs:
-            graph.close()
-        raise
+    for (_, spec), found in zip(models, parts):
+        first = next(loaded)
+        graphs.append(first if len(found) == 1 else InHalves(first, next(loaded), spec, side_by_side))
     if name in PARALLEL:
         return tuple(graphs)
     lock = threading.Lock()
     return tuple(TakingTurns(graph, lock) for graph in graphs)
+
+
+def _load_all(backend: Backend, models: Sequence[tuple[bytes, GraphSpec]], at_once: int) -> list[Graph]:
+    """All or none, in order."""
+    with ThreadPoolExecutor(at_once) as pool:
+        loading = [pool.submit(backend.load, model, spec) for model, spec in models]
+    for failed in filter(None, (future.exception() for future in loading)):
+        for future in loading:
+            if not future.exception():
+                future.result().close()
+        raise failed
+    return [future.result() for future in loading]

@@ -52,11 +52,20 @@ class OpenVinoBackend:
 
     def load(self, model: bytes, spec: GraphSpec) -> "OpenVinoGraph":
         try:
-            compiled = self._core.compile_model(self._core.read_model(model=model), "CPU", self._options)
+            compiled = self._core.compile_model(self._wanted(model, spec), "CPU", self._options)
         except RuntimeError as error:
             raise BackendError(f"openvino cannot load {spec.file}: {str(error).strip().splitlines()[-1]}") from None
         threads = self._threads or compiled.get_property("INFERENCE_NUM_THREADS")
         return OpenVinoGraph(self._ov, compiled, spec, f"OpenVINO on the CPU, {threads} thread{'s' * (threads > 1)}")
+
+    def _wanted(self, model: bytes, spec: GraphSpec) -> Any:
+        """The graph without what only serves outputs that are not declared."""
+        whole = self._core.read_model(model=model)
+        declared = {t.name for t in spec.outputs}
+        results = [r for r in whole.get_results() if r.output(0).get_names() & declared]
+        if not results or len(results) == len(whole.get_results()):
+            return whole
+        return self._ov.Model(results, whole.get_parameters(), "part")
 
 
 class _Turn:

@@ -31,7 +31,7 @@ PLACES = 6  # learned maps over each still
 WIDE, LOW, FINE = 32, 64, 16  # channels on the coarse grid, on half of it, and on the grid
 FLOW_PX = 8.0  # pixels per unit of a learned correction
 MIDDLE_CM, DEPTH_CM = 105.0, 8.0  # distance of the head from the camera, and the scale of its depth
-CRISP, SILENT = 2.0, 0.04  # in use, belief counts so many times, and what is left under the second is nothing
+CRISP, SILENT = 2.0, 0.12  # in use, belief counts so many times, and what is left under the second is nothing
 FRONT_STEPS, SIDE_STEPS = 3, 3
 FACE_PLANE_CM = 8.0  # z of the plane through the face from which the search starts
 
