@@ -216,10 +216,10 @@ class Manifest(_Strict):
 
 def _check_reader(reader: GraphSpec, context: int, people: int) -> None:
     inputs = reader.inputs_of("context")
-    hops = next(iter(inputs.values()), (0, 0))[1]
-    _expect(inputs, {"context": (1, hops, context)}, "voice_reader context")
-    if len(reader.inputs) != 1 or reader.state or not 0 < hops <= 1000:
-        raise ValueError(f"voice_reader takes a window of 1 to 1000 contexts and nothing else, found {hops}")
+    hops = (*inputs.get("context", ()), 0, 0)[1]
+    _expect(inputs, {"context": (1, hops, context), "usual": (1, context), "seconds": (1, 1)}, "voice_reader context")
+    if len(reader.inputs) != len(inputs) or reader.state or not 0 < hops <= 1000:
+        raise ValueError(f"voice_reader takes a window of 1 to 1000 contexts and no state, found {hops}")
     _expect(reader.outputs_of("aux"), {"emotion": (1, 6), "people": (1, people)}, "voice_reader outputs")
 
 

@@ -27,6 +27,8 @@ _HOP_S = 0.01
 _MOOD_S, _CALM_S = 0.35, 3.0
 _SPEAKING = 0.15  # activity of the voice (engine.prosody) from which on it counts fully
 # Who speaks is settled over seconds, and another face must fit clearly better to take over.
+# A mood is a departure from what is usual for the voice: its mean over the last minute of speech.
+_USUAL_S = 60.0
 _PERSON_S, _PERSON_AFTER_S, _PERSON_MARGIN = 5.0, 1.5, 0.5
 _NEUTRAL = EMOTIONS.index("neutral")
 _LISTEN_S = 30.0
@@ -72,8 +74,7 @@ class VoiceListener:
 
     def __init__(self, avatar: Avatar, graph: Graph, encoder: AudioEncoder) -> None:
         self._avatar, self._graph, self._encoder = avatar, graph, encoder
-        ((_, shape),) = graph.spec.inputs_of("context").items()
-        self._window = shape[1]
+        _, self._window, self._size = graph.spec.inputs_of("context")["context"]
         self._state = graph.initial()
         self.reset()
 
@@ -82,6 +83,7 @@ class VoiceListener:
         self._reads = 0
         self._moods: list[Array] = [np.zeros(len(EMOTIONS), np.float32)]
         self._scores = np.zeros(len(self._avatar.people), np.float32)
+        self._usual = np.zeros((1, self._size), np.float32)
         self._heard_s = 0.0
         self._person: str | None = None
 
@@ -97,19 +99,27 @@ class VoiceListener:
 
     def _read(self, hop: int) -> None:
         contexts = self._encoder.window(hop, self._window)
-        self._state, outputs = self._graph.step(self._state, {"context": contexts})
         speaking = min(self._encoder.prosody(hop).activity / _SPEAKING, 1.0)
+        self._get_used_to(contexts[:, -EVERY_HOPS:].mean(1), speaking)
+        seconds = np.full((1, 1), min(self._heard_s, _USUAL_S), np.float32)
+        inputs = {"context": contexts, "usual": self._usual, "seconds": seconds}
+        self._state, outputs = self._graph.step(self._state, inputs)
         felt = outputs["emotion"][0] * speaking
         felt[_NEUTRAL] = 0.0
         elapsed = EVERY_HOPS * _HOP_S
         rate = speaking / _MOOD_S + (1.0 - speaking) / _CALM_S
         before = self._moods[-1]
         self._moods.append(before + (felt - before) * np.float32(1.0 - math.exp(-elapsed * rate)))
-        self._heard_s += elapsed * speaking
         # an average of all that was said at first, of the last seconds later
         share = elapsed * speaking / min(self._heard_s + 1e-6, _PERSON_S)
         self._scores += np.float32(share) * (outputs["people"][0] - self._scores)
         self._settle()
+
+    def _get_used_to(self, contexts: Array, speaking: float) -> None:
+        """An average of all speech at first, of the last minute later."""
+        elapsed = EVERY_HOPS * _HOP_S * speaking
+        self._heard_s += elapsed
+        self._usual += np.float32(elapsed / min(self._heard_s + 1e-6, _USUAL_S)) * (contexts - self._usual)
 
     def _settle(self) -> None:
         if self._heard_s < _PERSON_AFTER_S:

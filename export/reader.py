@@ -97,9 +97,13 @@ def export_reader(avatar: Avatar, reader: Path, teachers: Path) -> ExportedGraph
     scores = cosine(known["voices"], gallery)
     module = VoiceReader(students, gallery, scores.mean(0), scores.std(0).clamp(min=1e-3)).eval()
     context = (1, students.config.window_hops, avatar.manifest.audio.context_size)
-    model = trace(module, (torch.randn(context) * 0.3,), ["context"], ["emotion", "people"])
+    size = context[2]
+    example = (torch.randn(context) * 0.3, torch.randn(1, size) * 0.3, torch.full((1, 1), 5.0))
+    names = ["context", "usual", "seconds"]
+    model = trace(module, example, names, ["emotion", "people"])
+    inputs = tuple(Port(name, "context", tuple(leaf.shape)) for name, leaf in zip(names, example, strict=True))
     outputs = (Port("emotion", "aux", (1, len(EMOTIONS))), Port("people", "aux", (1, len(avatar.people))))
-    return ExportedGraph("voice_reader.onnx", model, (Port("context", "context", context),), outputs, {})
+    return ExportedGraph("voice_reader.onnx", model, inputs, outputs, {})
 
 
 def add_graph(avatar: Avatar, target: Path, role: str, graph: ExportedGraph, quality: dict[str, Any]) -> Avatar:

@@ -20,7 +20,7 @@ from training.stages.teachers import as_distribution
 
 MOODS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
 SIZE = 12
-SMALL = StudentConfig(context_size=SIZE, window=4, hidden=24, feature=40)
+SMALL = StudentConfig(context_size=SIZE, window=4, stride=4, hidden=24, feature=40)
 
 
 def made_up(clips: int = 60) -> Heard:
@@ -81,8 +81,11 @@ def test_batches_are_functions_of_seed_and_step() -> None:
     config = DistilConfig(batch=8, live=SMALL, paper=replace(SMALL, window=1), silence_share=0.5)
     first, again = (batch_of(heard, taught, heard.of("train"), config, 3) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again))
-    omegas, mu, _, speech, index = first
+    omegas, usual, seconds, mu, _, speech, index = first
     assert omegas.shape == (8, 4, SIZE)
+    assert usual.shape == (8, SIZE)
+    assert (seconds >= 0).all()
+    assert float(seconds.max()) > 1.0
     assert 0 < int(speech.sum()) < 8
     assert (mu[~speech].argmax(1) == 4).all()  # silence is calm
     assert all(heard.clips[i].split == "train" for i in index.tolist())
@@ -93,12 +96,13 @@ def test_windows_before_the_stream_are_zeros() -> None:
     cut = windows(rows, [1, 5], 4)
     np.testing.assert_array_equal(cut[0], [[0, 0], [0, 0], [0, 1], [2, 3]])
     np.testing.assert_array_equal(cut[1], rows[2:6])
+    np.testing.assert_array_equal(windows(rows, [5], 2, 8)[0], rows[[3, 5]])
 
 
 def test_labels_where_the_voice_says_something_else_the_face() -> None:
     face = torch.full((6,), 1 / 6)
     assert torch.equal(label_of("", 0.0, face), face)
-    assert float(label_of("sad", 0.5, face)[5]) == pytest.approx(0.8)
+    assert float(label_of("sad", 0.5, face)[5]) == pytest.approx(0.875)
     assert float(label_of("neutral", 0.5, face)[4]) == 1.0
     moods = as_distribution(np.array([[0.5, 0, 0, 0, 0, 0], [0.9, 0.9, 0, 0, 0, 0]], np.float32))
     np.testing.assert_allclose(moods, [[0.5, 0, 0, 0, 0.5, 0], [0.5, 0.5, 0, 0, 0, 0]], atol=1e-6)

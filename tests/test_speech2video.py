@@ -223,7 +223,7 @@ def test_published_syncnet_loads_and_opens_both_doors(tmp_path: Path) -> None:
 def test_students_hear_one_omega_or_a_second_of_them() -> None:
     for window in (1, 7):
         students = Students(StudentConfig(context_size=8, window=window, hidden=16, feature=24)).eval()
-        mu, nu = students(torch.randn(3, window, 8))
+        mu, nu = students(torch.randn(3, window, 8), torch.randn(3, 8), torch.ones(3, 1))
         assert (mu.shape, nu.shape) == ((3, 6), (3, 24))
 
 
@@ -235,8 +235,9 @@ def test_the_reader_folds_the_features_away_exactly() -> None:
     mean, spread = torch.randn(3), torch.rand(3) + 0.5
     reader = VoiceReader(students, gallery, mean, spread).eval()
     context = torch.randn(1, config.window_hops, 8)
-    emotion, people = reader(context)
-    mu, nu = students(context[:, ::4])
+    usual, seconds = torch.randn(1, 8), torch.full((1, 1), 12.0)
+    emotion, people = reader(context, usual, seconds)
+    mu, nu = students(context[:, ::4], usual, seconds)
     assert context[:, ::4].shape[1] == 5  # the newest hop is among them
     torch.testing.assert_close(context[:, ::4][:, -1], context[:, -1])
     torch.testing.assert_close(emotion, mu.softmax(1))

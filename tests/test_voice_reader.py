@@ -37,7 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tensors(teachers / "model.safetensors", {k: v.half() for k, v in Teachers(config).state_dict().items()})
     (teachers / "model.json").write_text(json.dumps({"config": asdict(config)}, default=str))
     (teachers / "people.json").write_text(json.dumps(["A", "B"]))
-    students = Students(StudentConfig(context_size=packs.CONTEXT, window=10, hidden=16, feature=40)).eval()
+    students = Students(StudentConfig(context_size=packs.CONTEXT, window=10, stride=4, hidden=16, feature=40)).eval()
     reader = root / "reader"
     reader.mkdir()
     probe = probe_contexts(open_avatar(pack), probe_sound())
@@ -59,7 +59,7 @@ def test_a_pack_gets_a_reader_and_the_engine_hears_with_it(runs: Path, tmp_path:
     assert done.returncode == 0, done.stderr
     avatar = open_avatar(tmp_path / "hearing.avatar")
     assert avatar.manifest.quality["voice_reader"] == {"test": {"emotion": 0.5}}
-    assert avatar.manifest.graphs.voice_reader.inputs_of("context") == {"context": (1, 37, packs.CONTEXT)}
+    assert avatar.manifest.graphs.voice_reader.inputs_of("context")["context"] == (1, 37, packs.CONTEXT)
     animator = Animator(avatar)
     animator.push(0.2 * np.random.default_rng(0).standard_normal(48_000).astype(np.float32))
     animator.skip_to_newest()
@@ -70,8 +70,10 @@ def test_a_pack_gets_a_reader_and_the_engine_hears_with_it(runs: Path, tmp_path:
     listener = animator._listener
     contexts = torch.from_numpy(animator._encoder.window(animator._encoder.hops - 1, 37))
     with torch.no_grad():
-        expected = students(contexts[:, ::4])[0].softmax(1).numpy()
-    _, outputs = listener._graph.step(listener._state, {"context": contexts.numpy()})
+        usual, seconds = torch.randn(1, packs.CONTEXT), torch.full((1, 1), 7.0)
+        expected = students(contexts[:, ::4], usual, seconds)[0].softmax(1).numpy()
+    inputs = {"context": contexts.numpy(), "usual": usual.numpy(), "seconds": seconds.numpy()}
+    _, outputs = listener._graph.step(listener._state, inputs)
     np.testing.assert_allclose(outputs["emotion"], expected, atol=1e-4)
     animator.close()
 

@@ -86,9 +86,10 @@ def encoder() -> tuple[bytes, dict[str, Any]]:
 def reader(people: int) -> tuple[bytes, dict[str, Any]]:
     """Dull and loud is anger, bright and loud is happy, silence is calm; bright voices fit the second person."""
     g = GraphBuilder()
-    inputs = {"context": [1, READER_WINDOW, CONTEXT]}
+    inputs = {"context": [1, READER_WINDOW, CONTEXT], "usual": [1, CONTEXT], "seconds": [1, 1]}
     outputs = {"emotion": [1, 6], "people": [1, people]}
     mean = g.reshape(g.mean("context", [1]), [1, CONTEXT])
+    mean = g("Add", mean, g("Mul", g("Mul", "usual", "seconds"), 1e-9))
     loud = g("Clip", g("Mul", g.slice(mean, 0, 1, 1), 1.5), 0.0, 1.0)
     ratio = g("Div", g.slice(mean, 1, 2, 1), g("Add", g.slice(mean, 0, 1, 1), 0.02))
     bright = g("Sigmoid", g("Mul", g("Sub", ratio, 0.8), 20.0))
@@ -99,7 +100,7 @@ def reader(people: int) -> tuple[bytes, dict[str, Any]]:
     where[0, 1] = 4.0
     g("Sub", g("Mul", bright, where), 1.0, to="people")
     return g.model(inputs, outputs), _declare(
-        "voice_reader.onnx", inputs, outputs, lambda name: "context" if name == "context" else "aux"
+        "voice_reader.onnx", inputs, outputs, lambda name: "context" if name in inputs else "aux"
     )
 
 

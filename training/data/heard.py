@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +53,32 @@ class Heard:
     clips: tuple[Voiced, ...]
     contexts: tuple[tuple[NDArray[np.float16], ...], ...]
     silence: tuple[NDArray[np.float16], ...]
+    means: dict[tuple[int, int], tuple[NDArray[np.float32], float]] = field(default_factory=dict, compare=False)
 
     def of(self, *splits: str) -> list[int]:
         """Indices of the clips of some splits."""
         return [i for i, clip in enumerate(self.clips) if clip.split in splits]
 
 
-def windows(contexts: NDArray[np.float16], ends: Sequence[int], window: int) -> NDArray[np.float32]:
-    """`[len(ends), window, C]`: the rows that end with each of `ends`; rows before the stream are zeros."""
-    padded = np.concatenate([np.zeros((window, contexts.shape[1]), np.float16), contexts])
-    return np.stack([padded[end + 1 : end + 1 + window] for end in ends]).astype(np.float32)
+def windows(
+    contexts: NDArray[np.float16], ends: Sequence[int], window: int, stride: int = STRIDE
+) -> NDArray[np.float32]:
+    """`[len(ends), window, C]`: rows `stride` hops apart that end with each of `ends`; before the stream they are zeros."""
+    step = stride // STRIDE
+    index = np.asarray(ends)[:, None] - step * np.arange(window - 1, -1, -1)[None]
+    rows = contexts[np.maximum(index, 0)].astype(np.float32)
+    return rows * (index >= 0)[..., None]
+
+
+def spoken_mean(heard: Heard, index: int, copy: int = 0) -> tuple[NDArray[np.float32], float]:
+    """The mean context `[C]` of what is said in a clip, and for how many seconds."""
+    if (index, copy) in heard.means:
+        return heard.means[index, copy]
+    clip = heard.clips[index]
+    first, last = int(clip.speech[0] * 25), max(int(clip.speech[1] * 25), int(clip.speech[0] * 25) + 1)
+    rows = heard.contexts[index][copy][first:last].astype(np.float32)
+    heard.means[index, copy] = rows.mean(0), len(rows) / 25
+    return heard.means[index, copy]
 
 
 def digest_of(encoder: AudioEncoder) -> str:

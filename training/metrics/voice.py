@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.heard import Heard, windows
+from training.data.heard import Heard, spoken_mean, windows
 from training.models.speech2video.students import Students, cosine
 
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
@@ -26,20 +26,40 @@ def gallery_of(heard: Heard, nu: Tensor) -> tuple[Tensor, list[str]]:
     return torch.stack(rows), people
 
 
-def answers(students: Students, heard: Heard, index: int, gallery: Tensor, copy: int = 0) -> tuple[Tensor, Tensor]:
-    """One clip: mood `[6]` as mean probability, and scores `[people]` as mean cosine."""
+def usual_of(heard: Heard, index: int, most: int = 12) -> tuple[Tensor, Tensor]:
+    """What is usual for the voice of a clip by its other clips, whatever their mood: `([C], [1])`, as after a minute."""
+    voice = heard.clips[index].voice
+    others = [i for i, clip in enumerate(heard.clips) if clip.voice == voice and i != index]
+    means = [spoken_mean(heard, i) for i in others[:: max(1, len(others) // most)][:most]]
+    seconds = sum(length for _, length in means)
+    mean = sum(length * row for row, length in means) / max(seconds, 1e-6) + np.zeros(heard.contexts[index][0].shape[1])
+    return torch.from_numpy(mean.astype(np.float32)), torch.tensor([seconds], dtype=torch.float32)
+
+
+def answers(
+    students: Students, heard: Heard, index: int, gallery: Tensor, copy: int = 0, known: bool = True
+) -> tuple[Tensor, Tensor]:
+    """One clip: mood `[6]` as mean probability, and scores `[people]` as mean cosine.
+
+    known: whether the voice has been heard for a while, in other moods too; else only this clip tells what is usual.
+    """
     clip = heard.clips[index]
     first, last = int(clip.speech[0] * 25) + 12, max(int(clip.speech[1] * 25), int(clip.speech[0] * 25) + 13)
     ends = list(range(first, min(last, clip.length), STEP)) or [clip.length - 1]
-    x = torch.from_numpy(windows(heard.contexts[index][copy], ends, students.config.window))
+    x = torch.from_numpy(windows(heard.contexts[index][copy], ends, students.config.window, students.config.stride))
+    if known and copy == 0:
+        usual, seconds = usual_of(heard, index)
+    else:
+        mean, length = spoken_mean(heard, index, copy)
+        usual, seconds = torch.from_numpy(mean), torch.tensor([length])
     with torch.no_grad():
-        mu, nu = students(x)
+        mu, nu = students(x, usual.expand(len(x), -1), seconds.expand(len(x), -1))
     return mu.softmax(1).mean(0), cosine(nu, gallery).mean(0)
 
 
 def evaluate(students: Students, heard: Heard, gallery: Tensor, people: list[str]) -> dict[str, Any]:
     """Figures by set: `test` (sentences never learned from), `held_voice`, `held_person`, each also real and synthetic,
-    and `test, bad microphones`.
+    from the first word (nothing known of the voice but the clip itself), and `test, bad microphones`.
     """
     found: dict[str, Any] = {}
     for split in ("test", "held_voice", "held_person"):
@@ -49,20 +69,28 @@ def evaluate(students: Students, heard: Heard, gallery: Tensor, people: list[str
             sets[f"{split}, {label}"] = [i for i in index if heard.clips[i].real_voice == real]
         for label, chosen in sets.items():
             if chosen:
-                found[label] = _figures(students, heard, chosen, gallery, people, 0)
+                found[label] = _figures(students, heard, chosen, gallery, people)
+        if index:
+            found[f"{split}, from the first word"] = _figures(students, heard, index, gallery, people, known=False)
         if split == "test" and index:
-            found["test, bad microphones"] = _figures(students, heard, index, gallery, people, 1)
+            found["test, bad microphones"] = _figures(students, heard, index, gallery, people, copy=1)
     return found
 
 
 def _figures(
-    students: Students, heard: Heard, index: list[int], gallery: Tensor, people: list[str], copy: int
+    students: Students,
+    heard: Heard,
+    index: list[int],
+    gallery: Tensor,
+    people: list[str],
+    copy: int = 0,
+    known: bool = True,
 ) -> dict[str, Any]:
     confusion = np.zeros((6, 6), int)
     ranks = []
     for i in index:
         clip = heard.clips[i]
-        mood, scores = answers(students, heard, i, gallery, copy)
+        mood, scores = answers(students, heard, i, gallery, copy, known)
         if clip.voice_says:
             confusion[EMOTIONS.index(clip.voice_says), int(mood.argmax())] += 1
         right = scores[people.index(clip.person)]
@@ -93,7 +121,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
                 else f"{f['emotion']:.2f} ({f['emotion_chance']:.2f}) of {f['emotion_clips']}"
             )
             ranks = f"{f['rank_1']:.2f} ({f['rank_1_chance']:.2f})  {f['rank_5']:.2f} ({f['rank_5_chance']:.2f})"
-            lines.append(f"  {label:24} {mood:22} {ranks}  of {f['clips']}")
+            lines.append(f"  {label:32} {mood:22} {ranks}  of {f['clips']}")
     for name, sets in figures.items():
         if "test" in sets:
             lines.append(f"{name}, test: rows what the voice was given, columns what was heard: {' '.join(EMOTIONS)}")

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.data.clip import ClipError
-from training.data.heard import Heard, digest_of, hear_corpora, probe_sound, windows
-from training.losses.speech2video import joint_distillation
+from training.data.heard import Heard, digest_of, hear_corpora, probe_sound, spoken_mean, windows
+from training.losses.speech2video import LAMBDA, joint_distillation
 from training.metrics.voice import evaluate, gallery_of, table
 from training.models.cpc import AudioEncoder
 from training.models.speech2video.students import StudentConfig, Students, cosine, save_reader
@@ -43,6 +44,8 @@ class DistilConfig:
     teachers: Path = Path("runs/teachers")
     """Run folder of training.stages.teachers: what the faces say of each clip."""
     corpus_folders: tuple[Path, ...] = (Path("corpora/voices"),)
+    spoiled_share: float = 0.25
+    """Share of the windows heard through a bad microphone; level and brightness are cues that those take away."""
     copies: int = 3
     """How often each training clip is heard through another bad microphone, besides clean."""
     batch: int = 64
@@ -50,8 +53,10 @@ class DistilConfig:
     """Share of the windows in which nobody speaks: calm, and nobody."""
     mood_labels: float = 0.5
     """Share of the mood's target that is the corpus' own label where the sound was given one; the rest is the teacher."""
+    live_distance: float = 3.0
+    """lambda of eq. 2 for the live students, which are asked whose face fits; the paper's keep its 0.025."""
     live: StudentConfig = field(default_factory=StudentConfig)
-    paper: StudentConfig = field(default_factory=lambda: StudentConfig(window=1))
+    paper: StudentConfig = field(default_factory=lambda: StudentConfig(window=1, relative=False))
     run: RunOptions = field(
         default_factory=lambda: RunOptions(
             out=Path("runs/voice_reader"), steps=2500, lr=1e-3, warmup_steps=100, ema_decay=0.998, weight_decay=0.05
@@ -73,13 +78,16 @@ class DistilObjective(nn.Module):
     def __init__(self, config: DistilConfig) -> None:
         super().__init__()
         self.live, self.paper = Students(config.live), Students(config.paper)
+        self.weights = {"live": config.live_distance, "paper": LAMBDA}
 
-    def forward(self, omegas: Tensor, mu: Tensor, nu: Tensor, speech: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def forward(
+        self, omegas: Tensor, usual: Tensor, seconds: Tensor, mu: Tensor, nu: Tensor, speech: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         losses, terms = [], {}
         for name, students, seen in (("live", self.live, omegas), ("paper", self.paper, omegas[:, -1:])):
-            felt, who = students(seen)
+            felt, who = students(seen, usual, seconds)
             # nobody is asked for in silence: there eq. 2 has its emotion half alone
-            loss = joint_distillation(felt, mu, who[speech], nu[speech])
+            loss = joint_distillation(felt, mu, who[speech], nu[speech], self.weights[name])
             losses.append(loss)
             with torch.no_grad():
                 terms[f"{name} mood"] = float((felt.argmax(1) == mu.argmax(1)).float().mean())
@@ -105,6 +113,7 @@ def teach(heard: Heard, folder: Path, labels: float) -> Taught:
     order = torch.tensor([place[clip.clip] for clip in heard.clips])
     mu, nu = leaves["mu"].float()[order], leaves["nu"].float()[order]
     said = mu.softmax(1)
+    said = F.normalize(said / said[heard.of("train")].mean(0), p=1, dim=1)  # else the commonest mood is the answer
     if labels > 0:
         named = torch.stack([label_of(clip.voice_says, clip.strength, row) for clip, row in zip(heard.clips, said)])
         said = (1 - labels) * said + labels * named
@@ -120,37 +129,60 @@ def label_of(mood: str, strength: float, otherwise: Tensor) -> Tensor:
     out = torch.zeros(6)
     out[NEUTRAL] = 1.0
     if mood != "neutral":
-        sure = 0.6 + 0.4 * strength  # a faint mood is still that mood more than calm
+        sure = 0.75 + 0.25 * strength  # a faint mood is still that mood more than calm
         out[names.index(mood)] = sure
         out[NEUTRAL] = 1.0 - sure
     return out
 
 
 def batch_of(heard: Heard, taught: Taught, train: list[int], config: DistilConfig, step: int) -> tuple[Tensor, ...]:
-    """Batch of a step, a function of seed and step: `omegas [B, N, C], mu, nu, speech [B], clips [B]`."""
+    """Batch of a step, a function of seed and step: `omegas [B, N, C], usual, seconds, mu, nu, speech [B], clips [B]`."""
     rng = np.random.default_rng([config.run.seed, step])
     window = config.live.window
-    omegas, picks, speech = [], [], []
+    omegas, picks, speech, usual, seconds = [], [], [], [], []
     for _ in range(config.batch):
         pick = int(rng.choice(train))
-        copies = heard.contexts[pick]
-        contexts, clip = copies[rng.integers(len(copies))], heard.clips[pick]
+        spoiled = rng.random() < config.spoiled_share and len(heard.contexts[pick]) > 1
+        copy = int(rng.integers(1, len(heard.contexts[pick]))) if spoiled else 0
+        contexts, clip = heard.contexts[pick][copy], heard.clips[pick]
+        # other clips of a spoiled one went through other microphones: there it is itself all that is known
+        known = [(pick, copy)] if spoiled else [(i, 0) for i in _others(heard, train, pick, rng)]
+        mean, length = _mean_of(heard, known)
+        usual.append(mean)
+        seconds.append([length])
         if rng.random() < config.silence_share:
             contexts = heard.silence[rng.integers(len(heard.silence))]
-            end = int(rng.integers(window // 2, len(contexts)))
+            end = int(rng.integers(16, len(contexts)))
             speech.append(False)
         else:
             # omega may be taken at any time once something has been said
-            low = min(int(clip.speech[0] * 25) + window // 2, clip.length - 2)
+            low = min(int(clip.speech[0] * 25) + 16, clip.length - 2)
             end = int(rng.integers(low, max(min(int(clip.speech[1] * 25) + 4, clip.length), low + 1)))
             speech.append(True)
-        omegas.append(windows(contexts, [min(end, len(contexts) - 1)], window)[0])
+        omegas.append(windows(contexts, [min(end, len(contexts) - 1)], window, config.live.stride)[0])
         picks.append(pick)
     spoken, index = torch.tensor(speech), torch.tensor(picks)
     calm = torch.full((6,), 1e-4)
     calm[NEUTRAL] = 1.0
     mu = torch.where(spoken[:, None], taught.mu[index], calm.log())
-    return torch.from_numpy(np.stack(omegas)), mu, taught.nu[index], spoken, index
+    voice = torch.from_numpy(np.stack(usual)), torch.tensor(seconds, dtype=torch.float32)
+    return torch.from_numpy(np.stack(omegas)), *voice, mu, taught.nu[index], spoken, index
+
+
+def _others(heard: Heard, train: list[int], pick: int, rng: np.random.Generator) -> list[int]:
+    """None to eight training clips of the same voice: what a listener may have heard before."""
+    same = [i for i in train if heard.clips[i].voice == heard.clips[pick].voice and i != pick]
+    count = int(rng.integers(0, 9))
+    return [int(i) for i in rng.choice(same, min(count, len(same)), replace=False)] if same else []
+
+
+def _mean_of(heard: Heard, known: list[tuple[int, int]]) -> tuple[NDArray[np.float32], float]:
+    """The mean context of some clips' speech (clip, copy), and its length in seconds."""
+    total, length = np.zeros(heard.contexts[0][0].shape[1], np.float32), 0.0
+    for index, copy in known:
+        mean, seconds = spoken_mean(heard, index, copy)
+        total, length = total + seconds * mean, length + seconds
+    return total / np.float32(max(length, 1e-6)), length
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -172,7 +204,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     taught = teach(heard, config.teachers, config.mood_labels)
     train = heard.of("train")
-    run = Run(DistilObjective(config), config, config.run)
+    objective = DistilObjective(config)
+    objective.live.typical.copy_(torch.from_numpy(_mean_of(heard, [(i, 0) for i in train])[0]))
+    run = Run(objective, config, config.run)
     for step in run.steps("windows"):
         *batch, index = batch_of(heard, taught, train, config, step)
         loss, terms = run.objective(*(leaf.to(run.fabric.device) for leaf in batch))
@@ -221,9 +255,10 @@ def taught_mean(folder: Path, heard: Heard) -> Tensor:
 def voice_features(students: Students, heard: Heard, most: int = 400) -> Tensor:
     """`nu [n, 4096]` of training voices, one window each: the spread of scores that a pack's people are measured by."""
     picks = heard.of("train")[:: max(1, len(heard.of("train")) // most)]
-    omegas = [windows(heard.contexts[i][0], [heard.clips[i].length // 2], students.config.window)[0] for i in picks]
+    shape = students.config
+    omegas = [windows(heard.contexts[i][0], [heard.clips[i].length // 2], shape.window, shape.stride)[0] for i in picks]
     with torch.no_grad():
-        return students(torch.from_numpy(np.stack(omegas)))[1]
+        return students.identity(torch.from_numpy(np.stack(omegas)))
 
 
 __all__ = ["DistilConfig", "cosine", "main"]

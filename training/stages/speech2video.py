@@ -106,7 +106,9 @@ def gather(
             last = min(int(100 * spoken[-1]), len(heard) - 1)
             window = students.config.window
             back = last - students.config.stride * torch.arange(window - 1, -1, -1)
-            felt, who = students(heard[back.clamp(min=0)][None])
+            # the paper's students hear omega as it is: nothing needs to be known of what is usual
+            nothing = heard.new_zeros(1, heard.shape[1]), heard.new_zeros(1, 1)
+            felt, who = students(heard[back.clamp(min=0)][None], *nothing)
         contexts.append(heard_at(heard, range(run.first, run.first + runs.frames), hops, lookahead))
         mu.append(felt[0].softmax(0))
         nu.append(who[0])

@@ -4,7 +4,10 @@
     omegas of a second [B, N, C] --> the same per omega --> pooled: mean, spread --> mu, nu              (the live one)
 
 Both are the same network: a window of one omega is the paper's student, and omega may be taken at any time of a running
-stream. A longer window hears how the voice moves (the spread of its pitch), which no single moment tells.
+stream. A longer window hears how the voice moves (the spread of its pitch), which no single moment tells. The live S_emo
+hears each omega less what is usual for this voice at this microphone, since a mood is a departure from it: level,
+brightness and pitch alone say as much about the speaker and the microphone. What is usual is the mean omega of the speech
+so far; while little has been said, that of the training voices stands in.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from torch.nn import functional as F
 from training.models.speech2video.vgg import FEATURE
 
 EMOTIONS = 6
+PRIOR_S = 4.0
+"""The typical voice counts as much as so many seconds of this one."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,12 @@ class StudentConfig:
     """Shape of both students. `window` omegas, `stride` hops of 10 ms apart; a window of 1 is the paper's omega."""
 
     context_size: int = 256
-    window: int = 32
-    stride: int = 4
+    window: int = 16
+    stride: int = 8
     hidden: int = 128
     feature: int = FEATURE
+    relative: bool = True
+    """Whether S_emo hears omegas less what is usual for the voice; the paper's does not."""
 
     @property
     def window_hops(self) -> int:
@@ -67,16 +74,29 @@ class Student(nn.Module):
 
 
 class Students(nn.Module):
-    """`omegas [B, N, C] -> (mu [B, 6], nu [B, 4096])`."""
+    """`omegas [B, N, C], usual [B, C], seconds [B, 1] -> (mu [B, 6], nu [B, 4096])`.
+
+    usual: the mean omega of what this voice has said so far, over so many seconds of speech.
+    """
+
+    typical: Tensor
 
     def __init__(self, config: StudentConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or StudentConfig()
         self.emotion = Student(config, EMOTIONS)
         self.identity = Student(config, config.feature)
+        self.register_buffer("typical", torch.zeros(config.context_size))
 
-    def forward(self, omegas: Tensor) -> tuple[Tensor, Tensor]:
-        return self.emotion(omegas), self.identity(omegas)
+    def departures(self, omegas: Tensor, usual: Tensor, seconds: Tensor) -> Tensor:
+        """What S_emo hears."""
+        if not self.config.relative:
+            return omegas
+        baseline = (PRIOR_S * self.typical + seconds * usual) / (PRIOR_S + seconds)
+        return omegas - baseline.unsqueeze(1)
+
+    def forward(self, omegas: Tensor, usual: Tensor, seconds: Tensor) -> tuple[Tensor, Tensor]:
+        return self.emotion(self.departures(omegas, usual, seconds)), self.identity(omegas)
 
 
 def cosine(nu: Tensor, gallery: Tensor) -> Tensor:
@@ -85,7 +105,8 @@ def cosine(nu: Tensor, gallery: Tensor) -> Tensor:
 
 
 class VoiceReader(nn.Module):
-    """The students as a pack's graph: `context [1, hops, C] -> emotion [1, 6], people [1, P]`, ONNX-ready.
+    """The students as a pack's graph, ONNX-ready:
+    `context [1, hops, C], usual [1, C], seconds [1, 1] -> emotion [1, 6], people [1, P]`.
 
     emotion: probabilities in the order of docs/formats.md. people: how well the voice fits each person of the pack, in
     the manifest's order: the cosine of nu and the person's VGG feature, less that person's mean over many voices and in
@@ -95,8 +116,7 @@ class VoiceReader(nn.Module):
 
     def __init__(self, students: Students, gallery: Tensor, mean: Tensor, spread: Tensor) -> None:
         super().__init__()
-        self.config = students.config
-        self.emotion, self.identity = students.emotion, students.identity
+        self.config, self.students, self.identity = students.config, students, students.identity
         out = self.identity.out
         faces = F.normalize(gallery.double(), dim=1)
         whole = torch.cat([out.weight.detach().double(), out.bias.detach().double()[:, None]], 1)  # [D, h + 1]
@@ -105,9 +125,9 @@ class VoiceReader(nn.Module):
         self.register_buffer("mean", mean.float()[None])
         self.register_buffer("spread", spread.float()[None])
 
-    def forward(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, context: Tensor, usual: Tensor, seconds: Tensor) -> tuple[Tensor, Tensor]:
         omegas = context[:, :: self.config.stride]
-        emotion = self.emotion(omegas).softmax(1)
+        emotion = self.students.emotion(self.students.departures(omegas, usual, seconds)).softmax(1)
         h = self.identity.pooled(omegas)
         h = torch.cat([h, torch.ones_like(h[:, :1])], 1)
         length = ((h @ self.gram) * h).sum(1, keepdim=True).clamp(min=1e-12).sqrt()
