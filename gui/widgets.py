@@ -6,13 +6,14 @@ They know nothing of the engine: they show a value they are given (without telli
 import math
 from collections.abc import Callable
 
-from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
+from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, QTimer, pyqtSignal
 from PyQt6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from gui.theme import DARK, Colours
 
 _STEPS = 1000
+METER_MS = 60
 
 
 class Dial(QWidget):
@@ -186,11 +187,22 @@ class LevelMeter(QWidget):
         self.setMinimumWidth(120)
         self.colours: Colours = DARK
         self._share, self._clipping, self._muted = 0.0, False, False
+        self._goal = 0.0
+        self._fall = QTimer(self)  # nobody calls again when a microphone falls silent for good
+        self._fall.setInterval(METER_MS)
+        self._fall.timeout.connect(lambda: self._show(self._goal, self._clipping, self._muted))
 
     def show_level(self, level: float, clipping: bool, muted: bool) -> None:
         """`level` 0..1 full scale; drawn from -60 dB to 0 dB, falling slowly."""
-        share = max(0.0, 1 + math.log10(max(level, 1e-6)) / 3)
-        share = max(share, self._share - 0.04)
+        self._goal = max(0.0, 1 + math.log10(max(level, 1e-6)) / 3)
+        self._show(self._goal, clipping, muted)
+
+    def _show(self, goal: float, clipping: bool, muted: bool) -> None:
+        share = max(goal, self._share - 0.04)
+        if share > goal and not self._fall.isActive():
+            self._fall.start()
+        elif share <= goal:
+            self._fall.stop()
         if (round(share, 3), clipping, muted) != (round(self._share, 3), self._clipping, self._muted):
             self._share, self._clipping, self._muted = share, clipping, muted
             self.update()
