@@ -197,7 +197,7 @@ class _Line:
     """Frames on their way: heard, then decoded, then drawn, in order and several at once."""
 
     def __init__(self, pool: ThreadPoolExecutor, easels: "_Easels", workers: int, exact: bool) -> None:
-        self._pool, self._easels, self._lag, self._exact = pool, easels, workers, exact
+        self._pool, self._easels, self._lag, self._exact = pool, easels, 3 * workers, exact
         self._heard: list[tuple[_Heard, Motion]] = []  # from the last whole head on
         self._last: Future[Layers] | None = None
         self._decoding: deque[_Decoding] = deque()

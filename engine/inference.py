@@ -3,6 +3,7 @@
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +31,9 @@ class Inference:
     def __init__(
         self, session: Session, capture: Capture, keeper: SoundKeeper, pacer: Pacer, aside: Executor | None = None
     ) -> None:
+        # Inference, composing and the camera have a thread each; OpenCV's own would only wait for a free core.
+        self._threads_before = cv2.getNumThreads()
+        cv2.setNumThreads(1)
         self._aside = aside or ThreadPoolExecutor(1, thread_name_prefix="compose")
         self._finishing: Future[None] | None = None
         self._session, self._capture, self._keeper, self._pacer = session, capture, keeper, pacer
@@ -161,6 +165,7 @@ class Inference:
         """Frees the graphs and ends the thread beside this one."""
         self._let_go()
         self._aside.shutdown()
+        cv2.setNumThreads(self._threads_before)
 
     def _let_go(self) -> None:
         if self._finishing is not None:

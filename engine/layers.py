@@ -1,11 +1,12 @@
 """Picture kind `layers`: a person's stills repainted, turned, blended and lit, as docs/formats.md numbers the steps.
 
-All on uint8 with OpenCV, in buffers that are made once. The picture is drawn in bands, each as wide as the bust is there and from
-the stills that have a say there, since most of a frame is empty and most of a face comes from one still.
+All on uint8 with OpenCV, in buffers that are made once. The picture is drawn in bands, each still where it has a say in something
+that shows, since most of a frame is empty and most of a face comes from one still.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Rectangle = tuple[int, int, int, int]
 _SILENT = 1 / 256  # a weight below this cannot be seen
-_BANDS = 5
+_BANDS = 3
 _AROUND = np.ones((3, 3), np.uint8)
 
 
@@ -70,11 +71,12 @@ class LayersPainter:
             self._repaint(outputs)
         frame: Pixels = np.zeros((self._size, self._size, 4), np.uint8)
         for k, region in parts:
-            place = self._pixels(region, weight.shape[1])
-            self._turn(k, grid, region, self._turned[place])
+            target = frame[self._pixels(region, weight.shape[1])]
+            turned = self._turned[: target.shape[0], : target.shape[1]]
+            self._turn(k, grid, region, turned)
             share = self._enlarge(shares[k], region, self._share)
-            cv2.multiply(self._turned[place], share, dst=self._turned[place], dtype=cv2.CV_8U)
-            cv2.add(frame[place], self._turned[place], dst=frame[place])
+            cv2.multiply(turned, share, dst=turned, dtype=cv2.CV_8U)
+            cv2.add(target, turned, dst=target)
         return frame
 
     def _pixels(self, region: Region, count: int) -> tuple[slice, slice]:
@@ -134,17 +136,14 @@ class LayersPainter:
         if self._size % count:
             return [(k, Region(0, count, 0, count)) for k in range(stills) if speaks[k].any()]
         shows = self._shows(grid, speaks)
-        near = [
-            cv2.dilate(plane.view(np.uint8), _AROUND) for plane in speaks
-        ]  # enlarging carries a weight to the next cell
         parts = []
-        for rows in np.array_split(np.arange(count), _BANDS):
-            left, top, width, height = cv2.boundingRect(shows[rows[0] : rows[-1] + 1])
-            top += int(rows[0])
-            for k in range(stills if height else 0):
-                shift, _, columns, lines = cv2.boundingRect(near[k][top : top + height, left : left + width])
-                if lines:
-                    parts.append((k, Region(top, top + height, left + shift, left + shift + columns)))
+        for k, plane in enumerate(speaks):
+            # enlarging carries a weight to the next cell
+            near = cv2.bitwise_and(cv2.dilate(plane.view(np.uint8) * 255, _AROUND), shows)
+            for top, bottom in pairwise(np.linspace(0, count, _BANDS + 1).astype(int).tolist()):
+                x, y, wide, high = cv2.boundingRect(near[top:bottom])
+                if high:
+                    parts.append((k, Region(top + y, top + y + high, x, x + wide)))
         return parts
 
     def _shows(self, grid: Array, speaks: NDArray[np.bool_]) -> Pixels:

@@ -45,7 +45,7 @@ class FilmSpec:
     avatar: str
     audio_rate: int = 16_000
     audio_channels: int = 1
-    preset: str = "veryfast"
+    preset: str = "superfast"
     crf: int = 18
 
 
