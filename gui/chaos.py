@@ -33,7 +33,7 @@ from gui.settings import Settings
 from gui.window import Window
 
 STEPS = 10
-PATIENCE_S = 60.0  # how long something may take to come true: a busy machine is slow, a fault never ends
+PATIENCE_S = 180.0  # how long something may take to come true: a busy machine is slow, a fault never ends
 HANG_S = 60.0  # an event loop that stands still for so long hangs: the process ends with the stacks of all threads
 ROOM_BYTES = 500_000  # what is left on the disk that fills up: some seconds of film
 BOXES_KEPT = 6  # message boxes left open for the hands; older ones are closed

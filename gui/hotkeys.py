@@ -53,9 +53,9 @@ class X11Keys:
 
     def __init__(self, sink: Sink, keys: Mapping[str, str], display: str | None = None) -> None:
         """`keys`: chord -> the name that `sink` is called with, on a thread of its own. Raises OSError without a server."""
-        from Xlib import XK, X  # type: ignore[import-untyped]
-        from Xlib.display import Display  # type: ignore[import-untyped]
-        from Xlib.error import BadAccess, CatchError, DisplayError  # type: ignore[import-untyped]
+        from Xlib import XK, X  # type: ignore[import-untyped, import-not-found]
+        from Xlib.display import Display  # type: ignore[import-untyped, import-not-found]
+        from Xlib.error import BadAccess, CatchError, DisplayError  # type: ignore[import-untyped, import-not-found]
 
         try:
             self._display: Any = Display(display)
