@@ -24,7 +24,7 @@ Array = NDArray[np.float32]
 EVERY_HOPS = 10
 _HOP_S = 0.01
 # A mood is taken up while there is speech, and fades slowly while there is none.
-_MOOD_S, _CALM_S = 0.35, 3.0
+_MOOD_S, _CALM_S = 0.25, 3.0
 _SPEAKING = 0.15  # activity of the voice (engine.prosody) from which on it counts fully
 # Who speaks is settled over seconds, and another face must fit clearly better to take over.
 # A mood is a departure from what is usual for the voice: its mean over the last minute of speech.

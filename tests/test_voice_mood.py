@@ -121,6 +121,16 @@ def test_the_strength_moves_smoothly() -> None:
     assert path[-1] == pytest.approx(0.5, abs=0.01)
 
 
+def test_the_apps_dial_reaches_the_engine_only_where_the_avatar_hears() -> None:
+    pytest.importorskip("PyQt6")
+    from gui.bridge import controls_of
+    from gui.state import Intent, change
+
+    wish = change(Intent(), auto_emotion=0.7)
+    assert controls_of(wish, hears_emotion=True).auto_emotion == 0.7
+    assert controls_of(wish).auto_emotion == 0.0
+
+
 def test_the_person_is_who_the_voice_fits(avatar: Avatar) -> None:
     first, second = avatar.people[0], avatar.people[1]
     animator = Animator(avatar)

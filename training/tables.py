@@ -49,7 +49,7 @@ PAPER = {
         "speech2video": (0.5707, 20.891, 5.1),
     },
 }
-ABLATIONS = ("d_id", "d_fr", "d_sync", "grad", "identity")
+ABLATIONS = ("d_id", "d_fr", "d_sync", "grad", "identity", "judges")  # judges: all three at once
 Pictures = NDArray[np.uint8]
 
 
