@@ -340,6 +340,8 @@ def main(
     try:
         if output.suffix != ".avatar":
             raise ValueError(f"expected a name that ends in .avatar, found {output}")
+        if output.exists() and not (output / "manifest.json").is_file():  # before the minutes that an export takes
+            raise ValueError(f"{output} exists and is not an avatar pack; choose another name or remove it")
         figures = json.loads(quality.read_text(encoding="utf-8")) if quality else None
         with console.status("exporting"):
             avatar = export_pack(face, audio, output, name, description, figures)
