@@ -21,6 +21,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from engine.avatar import Avatar
@@ -62,8 +63,11 @@ def load_models(face: Path, audio: Path) -> Models:
     from training.models.cpc import AudioEncoderStep
     from training.models.talker import load_hearing
 
-    hearing = load_hearing(checkpoint_file(audio))
-    composer = load_composer(checkpoint_file(face), checkpoint_file(audio))
+    try:
+        hearing = load_hearing(checkpoint_file(audio))
+        composer = load_composer(checkpoint_file(face), checkpoint_file(audio))
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{face} or {audio}: damaged checkpoint ({error}); train it again") from None
     window, lookahead = hearing.talker.config.window_hops, hearing.talker.config.lookahead_hops
     return Models(composer.eval(), AudioEncoderStep(hearing.encoder).eval(), window, lookahead)
 

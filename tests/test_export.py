@@ -18,7 +18,7 @@ from engine.animator import Animator
 from engine.avatar import Avatar, open_avatar
 from engine.backends.plans import Precision
 from engine.controls import Controls
-from export import bench, convert, parity
+from export import bench, compare, convert, parity
 from export import onnx as export_onnx
 from export.onnx import export_pack
 from export.precision import lay_out, to_half
