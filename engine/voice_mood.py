@@ -130,9 +130,14 @@ class VoiceListener:
             self._person = people[best]
 
     def mood(self, hop: int) -> Array:
-        """`[6]` weights as of a hop, at most a minute old; neutral stays 0."""
-        behind = self._reads - (hop + 1) // EVERY_HOPS
-        return self._moods[max(-1 - max(behind, 0), -len(self._moods))]
+        """`[6]` weights as of a hop, at most a minute old; neutral stays 0. Between two reads the way from the last but
+        one to the last is gone evenly, so that no frame jumps.
+        """
+        behind = max(self._reads - (hop + 1) // EVERY_HOPS, 0)
+        last = max(len(self._moods) - 1 - behind, 0)
+        before, now = self._moods[max(last - 1, 0)], self._moods[last]
+        share = np.float32((hop + 1) % EVERY_HOPS / EVERY_HOPS)
+        return np.asarray(before + share * (now - before), np.float32)
 
     @property
     def person(self) -> str | None:

@@ -62,7 +62,7 @@ def test_the_mood_follows_the_voice_within_two_seconds(avatar: Avatar) -> None:
     assert moods[110, HAPPY] < 0.1
     assert moods[4 * 30 + 58, HAPPY] > 0.4  # not two seconds after the change
     assert moods[4 * 30 + 58, ANGER] < 0.15
-    assert np.abs(np.diff(moods, axis=0)).max() < 0.25  # no jump
+    assert np.abs(np.diff(moods, axis=0)).max() < 0.15  # no jump
     assert not moods[:, 4].any()  # neutral is the absence of the others
     animator.close()
 
