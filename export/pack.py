@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,45 +75,53 @@ def write_pack(target: Path, contents: PackContents) -> Avatar:
 
     Raises `ValueError` if `target` exists and is not a pack, or the pack would pass the size limit.
     """
-    target = Path(target)
+    return _built(Path(target), lambda folder: _fill(folder, contents))
+
+
+def _built(target: Path, fill: Callable[[Path], None]) -> Avatar:
+    """Has a pack written beside its place, opens it, and only then puts it there. Raises `ValueError` if something else
+    stands there.
+    """
     if target.exists() and not (target / "manifest.json").is_file():
         raise ValueError(f"{target} exists and is not an avatar pack; choose another name or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        _fill(building, contents)
+        fill(building)
         open_avatar(building)
         building.chmod(0o755)
         take_place(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_avatar(target)
+
+
+def rewrite_pack(avatar: Avatar, target: Path, manifest: dict[str, Any], changed: Mapping[str, bytes]) -> Avatar:
+    """Writes the pack again with another manifest and with files changed or added; their digests are entered here."""
+    files = {name: avatar.read(name) for name in avatar.manifest.files} | dict(changed)
+    manifest["files"] = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in sorted(files.items())
+    }
+
+    def fill(folder: Path) -> None:
+        for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        _write_manifest(folder, manifest)
+
+    return _built(target, fill)
 
 
 def replace_graphs(avatar: Avatar, target: Path, graphs: Mapping[str, bytes], note: str) -> Avatar:
     """Writes the same pack with other graphs of the same names and shapes; `note` joins its description."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() and not (target / "manifest.json").is_file():
-        raise ValueError(f"{target} exists and is not an avatar pack; choose another name or remove it")
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        manifest = avatar.manifest.model_dump(mode="json")
-        manifest["description"] += f" ({note})"
-        files = {name: avatar.read(name) for name in manifest["files"]}
-        files |= {manifest["graphs"][role]["file"]: data for role, data in graphs.items()}
-        for name, data in files.items():
-            (building / name).parent.mkdir(parents=True, exist_ok=True)
-            (building / name).write_bytes(data)
-            manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        (building / "manifest.json").write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        open_avatar(building)
-        building.chmod(0o755)
-        take_place(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return open_avatar(target)
+    manifest = avatar.manifest.model_dump(mode="json")
+    manifest["description"] += f" ({note})"
+    changed = {manifest["graphs"][role]["file"]: data for role, data in graphs.items()}
+    return rewrite_pack(avatar, target, manifest, changed)
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def digest(path: Path) -> str:
@@ -148,7 +156,7 @@ def _fill(folder: Path, contents: PackContents) -> None:
         "files": files,
     }
     Manifest.model_validate(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_manifest(folder, manifest)
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if total > PACK_LIMIT_BYTES:
         largest = max(files, key=lambda name: int(files[name]["size"]))

@@ -7,11 +7,8 @@ compared with what the pack's own encoder makes of it; a reader of another encod
 scored against the voice by their frontal still, as the identity teacher sees it.
 """
 
-import hashlib
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +25,7 @@ from engine.encoder import AudioEncoder
 from engine.errors import MouthpieceError
 from engine.manifest import EMOTIONS
 from export.graphs import ExportedGraph, Port, trace
-from export.pack import take_place
+from export.pack import rewrite_pack
 
 LEAST_CORRELATION = 0.98  # of contexts: quantised encoders are a little off, other encoders are nowhere near
 STILL_SIZE = 128
@@ -108,30 +105,10 @@ def export_reader(avatar: Avatar, reader: Path, teachers: Path) -> ExportedGraph
 
 def add_graph(avatar: Avatar, target: Path, role: str, graph: ExportedGraph, quality: dict[str, Any]) -> Avatar:
     """Writes the pack with one graph more (or in place of an older one of that role) and opens it."""
-    if target.exists() and not (target / "manifest.json").is_file():
-        raise ValueError(f"{target} exists and is not an avatar pack; choose another name or remove it")
-    target.parent.mkdir(parents=True, exist_ok=True)
     manifest = avatar.manifest.model_dump(mode="json")
-    files = {name: avatar.read(name) for name in manifest["files"]} | {graph.file: graph.serialized()}
     manifest["graphs"][role] = graph.declared()
     manifest["quality"][role] = quality
-    manifest["files"] = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in sorted(files.items())
-    }
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        for name, data in files.items():
-            (building / name).parent.mkdir(parents=True, exist_ok=True)
-            (building / name).write_bytes(data)
-        (building / "manifest.json").write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        open_avatar(building)
-        building.chmod(0o755)
-        take_place(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return open_avatar(target)
+    return rewrite_pack(avatar, target, manifest, {graph.file: graph.serialized()})
 
 
 def main(

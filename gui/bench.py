@@ -104,7 +104,7 @@ class Heartbeat:
         }
 
 
-def _write(path: Path, text: str) -> None:
+def write_report(path: Path, text: str) -> None:
     """In one step; a disk that is full costs the file, not the figures on the screen."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -140,7 +140,7 @@ def main() -> int:
         text = json.dumps(heart.figures(bridge), indent=1)
         print(text)
         if arguments.report:
-            _write(arguments.report, text)
+            write_report(arguments.report, text)
         window.close()
         app.quit()
 

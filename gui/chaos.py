@@ -28,6 +28,7 @@ from PyQt6.QtWidgets import QApplication, QMessageBox, QWidget
 from engine import Avatar, MouthpieceError, default_avatar, open_avatar
 from engine.start import SAMPLE
 from gui.app import leave_if_stuck
+from gui.bench import write_report
 from gui.bridge import Bridge
 from gui.monkey import Monkey
 from gui.settings import Settings
@@ -295,7 +296,7 @@ def main() -> int:
     text = json.dumps(found, indent=1)
     print(text)
     if arguments.report:
-        arguments.report.write_text(text + "\n", encoding="utf-8")
+        write_report(arguments.report, text)
     status = 0 if found["good"] else 1
     leave_if_stuck(trial.bridge, status)
     return status
