@@ -32,10 +32,11 @@ from gui.bench import write_report
 from gui.bridge import Bridge
 from gui.monkey import Monkey
 from gui.settings import Settings
+from gui.state import View
 from gui.window import Window
 
 STEPS = 10
-PATIENCE_S = 180.0  # how long something may take to come true: a busy machine is slow, a fault never ends
+PATIENCE_S = 90.0  # how long something may take to come true: a busy machine is slow, a fault never ends
 HANG_S = 60.0  # an event loop that stands still for so long hangs: the process ends with the stacks of all threads
 ROOM_BYTES = 1_000_000  # what is left on the disk that fills up: some seconds of film
 BOXES_KEPT = 6  # message boxes left open for the hands; older ones are closed
@@ -92,7 +93,8 @@ class Trial:
         self.window.show()
         self.bridge.open(avatar)
         self._beat_s = self._began_s = time.monotonic()
-        self._over = False
+        self._over = self._engine_died = False
+        self.bridge.view_changed.connect(self._look_at)
         self._painted = 0
 
     # --- time
@@ -112,35 +114,40 @@ class Trial:
         return (
             Step("the face comes", lambda: None, lambda: self.window.preview.painted > 0),
             Step("the hands begin, and a film", self.begin, lambda: self.bridge.report.recording_s > 1.0),
-            Step("a dead engine is told", self.kill_engine, lambda: self.bridge.view.engine_failed),
+            Step("a dead engine is told", self.kill_engine, self.died),
             Step(
                 "a recording is not said to go on without an engine",
                 lambda: None,
                 lambda: not self.bridge.intent.recording and self.window.preview.picture().size > 0,
             ),
-            Step("it starts again", self.window._restart, lambda: self.bridge.report.alive),
+            Step("it starts again", self.restart, lambda: self.bridge.report.alive),
             Step("a lost microphone is told", self.unplug, lambda: self._was_told("icrophone")),
-            Step("it is given back", self.plug, lambda: self.bridge.report.mic_ok),
+            Step("it is given back", self.plug, self.heard),
             Step("a full disk is told", self.fill_disk, lambda: self._was_told("ecording failed")),
             Step("a tampered pack is refused", self.import_tampered, lambda: self._was_told("size and digest")),
             Step("the face goes on", self.count, lambda: self.window.preview.painted > self._painted + 10),
         )
 
     def _watch(self, story: Iterator["Step"], now: "Step | None", app: QApplication, began_s: float = 0.0) -> None:
-        """Goes on to the next step when this one has had its share of the time and has come true, or never will."""
+        """Goes on to the next step when this one has had its share of the time and has come true, or never will. What
+        came true once counts: the hands may undo it the next moment, as by a click on "Start again".
+        """
         lasted_s = time.monotonic() - began_s
-        came = now is None or now.came()
+        came = now is None or self.marks.get(now.words, False) or now.came()
+        if now is not None:
+            self.marks[now.words] = came
         if now is not None and (lasted_s < self.arguments.seconds / STEPS or not came) and lasted_s < PATIENCE_S:
             QTimer.singleShot(50, lambda: self._watch(story, now, app, began_s))
             return
-        if now is not None:
-            self.marks[now.words] = came
         after = next(story, None)
         if after is None:
             self.finish(app)
             return
         QTimer.singleShot(0, lambda: self._watch(story, after, app, time.monotonic()))
         after.deed()
+
+    def _look_at(self, view: View) -> None:
+        self._engine_died = self._engine_died or view.engine_failed
 
     def _was_told(self, words: str) -> bool:
         return any(words in line for line in (*self.told, *self.bridge.view.notices, *self.bridge.journal.events))
@@ -178,6 +185,16 @@ class Trial:
         if engine is not None:
             engine._inference.step = die  # type: ignore[method-assign, assignment]
 
+    def died(self) -> bool:
+        """Whether the window has shown it; an engine that the hands had changed in that moment is killed again."""
+        if not self._engine_died:
+            self.kill_engine()
+        return self._engine_died
+
+    def restart(self) -> None:
+        if self.bridge.view.engine_failed:  # the hands may have done it
+            self.window._restart()
+
     def unplug(self) -> None:
         self.bridge.act({"mic": self.arguments.mic if self.arguments.unplug else "a microphone that is not there"})
         if self.arguments.unplug:
@@ -187,6 +204,11 @@ class Trial:
         if self.arguments.plug:
             subprocess.run(self.arguments.plug, shell=True, check=False, timeout=15)
         self.bridge.act({"mic": self.arguments.mic})
+
+    def heard(self) -> bool:
+        """Whether the microphone that was given back is heard; the hands may have chosen another in between."""
+        self.bridge.act({"mic": self.arguments.mic})
+        return self.bridge.report.mic_ok
 
     def fill_disk(self) -> None:
         folder = self.arguments.small_disk or self.scratch / "limited"
