@@ -5,6 +5,7 @@ X11: the key is grabbed (python-xlib); Windows: `RegisterHotKey`. Neither lets t
 """
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import select
@@ -53,28 +54,26 @@ class X11Keys:
 
     def __init__(self, sink: Sink, keys: Mapping[str, str], display: str | None = None) -> None:
         """`keys`: chord -> the name that `sink` is called with, on a thread of its own. Raises OSError without a server."""
-        from Xlib import XK, X  # type: ignore[import-untyped, import-not-found]
-        from Xlib.display import Display  # type: ignore[import-untyped, import-not-found]
-        from Xlib.error import BadAccess, CatchError, DisplayError  # type: ignore[import-untyped, import-not-found]
-
+        # By name: it brings no types, and a machine without it should find no fault with this file.
+        x, names, errors = (importlib.import_module(f"Xlib.{part}") for part in ("X", "XK", "error"))
         try:
-            self._display: Any = Display(display)
-        except DisplayError as error:
+            self._display: Any = importlib.import_module("Xlib.display").Display(display)
+        except errors.DisplayError as error:
             raise OSError(f"the X server does not answer: {error}") from None
         self._sink, self._names, self.complaints = sink, dict[tuple[int, int], str](), list[str]()
         root = self._display.screen().root
-        locks = (0, X.LockMask, X.Mod2Mask, X.LockMask | X.Mod2Mask)  # Caps and Num Lock make other chords
-        self._mask, self._press = X.ControlMask | X.ShiftMask | X.Mod1Mask | X.Mod4Mask, X.KeyPress
+        locks = (0, x.LockMask, x.Mod2Mask, x.LockMask | x.Mod2Mask)  # Caps and Num Lock make other chords
+        self._mask, self._press = x.ControlMask | x.ShiftMask | x.Mod1Mask | x.Mod4Mask, x.KeyPress
         for words, name in keys.items():
             chord = key_of(words)
             if chord is None:
                 self.complaints.append(UNFIT.format(keys=words))
                 continue
-            code = self._display.keysym_to_keycode(_keysym(chord[0], XK))
-            held = _x_modifiers(chord[1], X)
-            refused = CatchError(BadAccess)
+            code = self._display.keysym_to_keycode(_keysym(chord[0], names))
+            held = _x_modifiers(chord[1], x)
+            refused = errors.CatchError(errors.BadAccess)
             for lock in locks if code else ():
-                root.grab_key(code, held | lock, False, X.GrabModeAsync, X.GrabModeAsync, onerror=refused)
+                root.grab_key(code, held | lock, False, x.GrabModeAsync, x.GrabModeAsync, onerror=refused)
             self._display.sync()
             if not code or refused.get_error():
                 self.complaints.append(TAKEN.format(keys=words))
@@ -85,9 +84,8 @@ class X11Keys:
         self._thread.start()
 
     def _serve(self) -> None:
-        from Xlib.error import ConnectionClosedError
-
-        with contextlib.suppress(ConnectionClosedError, OSError):  # the screen went, and the window with it
+        closed = importlib.import_module("Xlib.error").ConnectionClosedError
+        with contextlib.suppress(closed, OSError):  # the screen went, and the window with it
             self._listen()
 
     def _listen(self) -> None:

@@ -12,6 +12,7 @@ from PyQt6.QtWidgets import QSizePolicy, QWidget
 from gui.theme import DARK, Colours
 
 Picture = NDArray[np.uint8]
+Pull = Callable[[], Picture | None]
 
 
 class Preview(QWidget):
@@ -22,7 +23,7 @@ class Preview(QWidget):
     reset = pyqtSignal()
     pointed = pyqtSignal(float, float)
 
-    def __init__(self, pull: Callable[[], Picture | None]) -> None:
+    def __init__(self, pull: Pull) -> None:
         super().__init__()
         self.setAccessibleName("Preview of the camera picture")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)

@@ -57,6 +57,17 @@ class Settings(BaseModel):
     def remember(self, intent: Intent) -> None:
         self.intent = {name: getattr(intent, name) for name in REMEMBERED}
 
+    def preset(self, name: str) -> Preset | None:
+        """The saved look of that name, if there is one."""
+        return next((preset for preset in self.presets if preset.name == name), None)
+
+    def keep(self, preset: Preset) -> None:
+        """Saves a look, in place of one of the same name."""
+        self.presets = [*(p for p in self.presets if p.name != preset.name), preset]
+
+    def forget(self, name: str) -> None:
+        self.presets = [preset for preset in self.presets if preset.name != name]
+
 
 def settings_path() -> Path:
     """Where settings live; the environment variable MOUTHPIECE_CONFIG names another folder."""

@@ -19,9 +19,10 @@ from PyQt6.QtWidgets import QApplication
 
 from engine import open_avatar
 from engine.start import SAMPLE
-from gui.bridge import Bridge, background_of, controls_of
+from gui.bridge import Bridge
 from gui.settings import Settings, load, settings_path
 from gui.state import MOODS, Intent, change
+from gui.translation import background_of, controls_of
 from gui.window import Window
 from tests.packs import build_tiny_pack
 
@@ -267,8 +268,8 @@ def test_devices_are_looked_for_anew_and_off_the_windows_thread(qtbot, window, m
     import threading
 
     from engine.devices import Listed
-    from gui import bridge as module
     from gui import choices
+    from gui import plugging as module
 
     looked_on = []
 
@@ -277,7 +278,7 @@ def test_devices_are_looked_for_anew_and_off_the_windows_thread(qtbot, window, m
         return [Listed("microphone", "ALSA", "New headset", 48000, 1)], []
 
     monkeypatch.setattr(choices, "looked_anew", looked_anew)
-    qtbot.waitUntil(lambda: not window.bridge._looking, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not window.bridge.plugging.looking, timeout=PATIENCE_MS)
     window.devices.refresh.emit()
     qtbot.waitUntil(lambda: window.devices.boxes["mic"].findData("ALSA: New headset") >= 0, timeout=PATIENCE_MS)
     assert looked_on[0] is not threading.main_thread()

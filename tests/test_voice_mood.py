@@ -123,8 +123,8 @@ def test_the_strength_moves_smoothly() -> None:
 
 def test_the_apps_dial_reaches_the_engine_only_where_the_avatar_hears() -> None:
     pytest.importorskip("PyQt6")
-    from gui.bridge import controls_of
     from gui.state import Intent, change
+    from gui.translation import controls_of
 
     wish = change(Intent(), auto_emotion=0.7)
     assert controls_of(wish, hears_emotion=True).auto_emotion == 0.7
