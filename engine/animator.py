@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.avatar import Avatar, Person
-from engine.backends import load_graphs
+from engine.backends import Loaded, load_graphs
 from engine.controls import Controls
 from engine.decoder import FrameDecoder, Picture
 from engine.encoder import AudioEncoder
@@ -64,16 +64,25 @@ class Animator:
     are cut up.
 
     The encoder hears every hop; frames may be skipped. All methods belong to one thread.
-    Raises `AvatarError` or `BackendError` at construction; `backend` is `auto` or a name in `engine.backends.BACKENDS`.
+    Raises `AvatarError` or `BackendError` at construction; `backend` is `auto` or a name in `engine.backends.BACKENDS`;
+    `graphs` are loaded ones to use instead, such as places in a batch (engine/backends/lanes.py).
     """
 
     def __init__(
-        self, avatar: Avatar, person: str | None = None, backend: str = "auto", *, threads: int = 0, seed: int = 0
+        self,
+        avatar: Avatar,
+        person: str | None = None,
+        backend: str = "auto",
+        *,
+        threads: int = 0,
+        seed: int = 0,
+        graphs: Loaded | None = None,
     ) -> None:
         self.avatar, self._seed = avatar, seed
         first = avatar.person(person)
         self._people = {first.name: first}
-        self._loaded = load_graphs([avatar.graph("audio_encoder"), avatar.graph("frame_decoder")], backend, threads)
+        models = [avatar.graph("audio_encoder"), avatar.graph("frame_decoder")]
+        self._loaded = graphs or load_graphs(models, backend, threads)
         self._encoder = AudioEncoder(avatar, self._loaded.graphs[0])
         self._decoder = FrameDecoder(avatar, self._loaded.graphs[1], first)
         reader = load_reader(avatar)
