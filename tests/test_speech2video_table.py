@@ -28,7 +28,8 @@ def runs_of(people: int = 3, frames: int = 8) -> FaceRuns:
 def judge() -> Judge:
     torch.manual_seed(0)
     sounds = {f"c{i}": torch.randn(13, 300) for i in range(3)}
-    return Judge(SyncNet(SyncNetConfig(side=16, width=8, embedding=8)).eval(), 16, sounds)
+    boxes = {f"c{i}": np.tile(np.float32([0.5, 0.6, 0.25]), (90, 1)) for i in range(3)}
+    return Judge(SyncNet(SyncNetConfig(side=16, width=8, embedding=8)).eval(), 16, sounds, boxes)
 
 
 def test_truth_is_perfect_and_a_still_is_not() -> None:

@@ -28,12 +28,13 @@ from torch import Tensor
 
 from training.data.clip import Clip, ClipError, Corpus
 from training.data.face_runs import FaceRuns, Run, load_runs, small
+from training.data.mouths import Boxes, cut_mouth, mouth_boxes
 from training.metrics.image import over_grey, psnr, ssim
 from training.models.speech2video.published import WeightsError
-from training.models.speech2video.syncnet import Synchrony, distances, mouths_of, synchrony
+from training.models.speech2video.syncnet import Mfcc, Synchrony, distances, synchrony
 from training.stages.run import StageError, write_json
 from training.stages.speech2video import draw, load_material, load_run, save_strip
-from training.stages.syncnet import cepstra, load_judge
+from training.stages.syncnet import as_mouths, cepstra_of, load_judge
 
 PAPER = {
     "CREMA-D": {
@@ -93,15 +94,20 @@ class Row:
 
 @dataclass
 class Judge:
-    """Measures runs of pictures against their truth, and mouths against their sound."""
+    """Measures runs of pictures against their truth, and mouths against their sound.
+
+    Mouths are cut where the truth has them, for every system: `boxes` are those of all frames of a clip.
+    """
 
     net: torch.nn.Module
     side: int
     sounds: dict[str, Tensor] = field(default_factory=dict)
+    boxes: dict[str, Boxes] = field(default_factory=dict)
 
     def sync(self, pictures: Pictures, run: Run) -> Synchrony:
-        mouths = mouths_of(as_tensor(pictures), self.side)
-        return synchrony(distances(self.net, mouths, self.sounds[run.clip], run.first))
+        boxes = self.boxes[run.clip][run.first : run.first + len(pictures)]
+        mouths = np.stack([cut_mouth(picture, box, self.side) for picture, box in zip(pictures, boxes)])
+        return synchrony(distances(self.net, as_mouths(mouths), self.sounds[run.clip], run.first))
 
     def row(self, system: str, given: str, images: int, drawn: Sequence[tuple[Run, Pictures, Pictures]]) -> Row:
         """Means over runs; `drawn` holds the run, what the system drew of it, and the truth."""
@@ -205,13 +211,25 @@ def strips(out: Path, name: str, drawn: Sequence[tuple[Run, Pictures, Pictures]]
         save_strip(out / f"{name}_{number}_{run.person}.png", [as_tensor(ours)[::2], as_tensor(true)[::2]])
 
 
+def judge_of(config: TableConfig, runs: FaceRuns) -> Judge:
+    """SyncNet, with sound and mouths' places of the runs' clips. Raises StageError for a clip that no corpus holds."""
+    judge, wanted, extract = Judge(*load_judge(config.syncnet)), {run.clip for run in runs.runs}, Mfcc()
+    for folder in config.corpus_folders:
+        for clip in Corpus(folder):
+            if clip.info.id in wanted and clip.info.id not in judge.sounds:
+                judge.sounds[clip.info.id] = cepstra_of(clip, extract)
+                judge.boxes[clip.info.id] = mouth_boxes(clip.truth().landmarks, clip.info.size)
+    if missing := wanted - set(judge.sounds):
+        raise StageError(f"no corpus named with --corpus-folders holds clip {sorted(missing)[0]}, which has pictures")
+    return judge
+
+
 def speech2video(config: TableConfig, say: Callable[[str], None]) -> list[Row]:
     """All rows; strips are saved on the way. Raises StageError where nothing is trained."""
     runs = load_runs(config.runs).of("test")
     if config.limit:
         runs = replace(runs, runs=runs.runs[: config.limit], pixels=runs.pixels[: config.limit])
-    net, side = load_judge(config.syncnet)
-    judge = Judge(net, side, cepstra(config.corpus_folders, {run.clip for run in runs.runs}))
+    judge = judge_of(config, runs)
     true = [(run, truth_of(runs, i), truth_of(runs, i)) for i, run in enumerate(runs.runs)]
     rows = [judge.row("ground truth", "-", 0, true)]
     if not config.ablations:

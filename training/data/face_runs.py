@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from training.data.clip import Clip, ClipError, Corpus
+from training.data.stored import stored_frames
 from training.metrics.image import over_grey
-from training.rig.drawing import SUPERSAMPLE, person_of, read_pixels
+from training.rig.drawing import SUPERSAMPLE, person_of
 from training.rig.pack import HeadPackError
 from training.rig.renderer import Renderer
 
@@ -111,8 +112,7 @@ def draw_run(clip: Clip, run: Run, config: FaceRunsConfig, renderer: Renderer | 
     """`[frames, size, size, 3]` uint8. A renderer is needed for clips without pixels."""
     wanted = range(run.first, run.first + config.frames * run.step, run.step)
     if clip.has_pixels():
-        pictures = (picture for k, picture in enumerate(read_pixels(clip)) if k in wanted)
-        drawn = [small(picture, config.size) for picture in pictures]
+        drawn = [small(picture, config.size) for picture in stored_frames(clip, wanted)]
     else:
         assert renderer is not None
         truth = clip.truth()

@@ -100,10 +100,13 @@ def gradient(drawn: Tensor, truth: Tensor) -> Tensor:
     return across.abs().mean() + down.abs().mean()
 
 
-def sync_contrastive(audio: Tensor, mouth: Tensor, matching: Tensor, margin: float) -> Tensor:
-    """SyncNet's loss: distances `[B]` of embeddings are drawn to 0 where they match and pushed past the margin where
-    they do not. Source: Chung and Zisserman 2016, eq. 1.
+def sync_matching(audio: Tensor, mouth: Tensor, sharpness: Tensor | float) -> Tensor:
+    """SyncNet's loss: embeddings of length 1, `[C, K, E]`, of K moments of each of C clips. Each mouth must pick its
+    sound out of all those of its clip, and each sound its mouth; so neither voice nor room nor face helps.
+
+    Distances are SyncNet's (Chung and Zisserman 2016), the choice among many that of Chung, Chung and Kang, Perfect
+    match, 2019, here both ways.
     """
-    distance = (audio - mouth).square().sum(1).clamp(min=1e-8).sqrt()
-    near, far = distance.square(), (margin - distance).clamp(min=0).square()
-    return 0.5 * (matching * near + (1 - matching) * far).mean()
+    alike = sharpness * torch.einsum("cke,cje->ckj", mouth, audio)
+    right = torch.arange(alike.shape[1], device=alike.device).expand(len(alike), -1)
+    return 0.5 * (F.cross_entropy(alike.transpose(1, 2), right) + F.cross_entropy(alike, right))

@@ -22,16 +22,14 @@ RATE, FPS = 16_000, 30
 FRAMES = 5
 MFCC_HOPS = 20  # of 10 ms: 0.2 s
 SEARCH = 15  # frames either way
-MOUTH = (0.25, 0.44, 0.50)
-"""Where the mouth is in a bust picture, however the head is turned: left, top and side, shares of the picture."""
 
 
 @dataclass(frozen=True)
 class SyncNetConfig:
     """Shape of a network for training; the published one is `PublishedSyncNet`."""
 
-    side: int = 48
-    width: int = 24
+    side: int = 32
+    width: int = 32
     embedding: int = 128
     coefficients: int = 13
 
@@ -94,12 +92,6 @@ class SyncNet(nn.Module):
         return F.normalize(self.mouth(self.picture(mouths - 0.5)), dim=1)
 
 
-def mouths_of(pictures: Tensor, side: int) -> Tensor:
-    """`[B, 3, S, S]` bust pictures -> `[B, 3, side, side]` mouths."""
-    x, y, width = (round(share * pictures.shape[-1]) for share in MOUTH)
-    return F.interpolate(pictures[:, :, y : y + width, x : x + width], (side, side), mode="bilinear", antialias=True)
-
-
 def stacks(mouths: Tensor) -> Tensor:
     """A run of mouths `[n, 3, side, side] -> [n - 4, 15, side, side]`, five in a row each."""
     return torch.stack([mouths[k : k + FRAMES].flatten(0, 1) for k in range(len(mouths) - FRAMES + 1)])
@@ -131,12 +123,10 @@ def distances(net: nn.Module, mouths: Tensor, mfcc: Tensor, first: int, search: 
     """
     with torch.no_grad():
         seen = net.see(stacks(mouths))
-        rows = []
-        for k, row in enumerate(seen):
-            frames = [first + k + shift for shift in range(-search, search + 1)]
-            heard = net.hear(sound_windows(mfcc, frames))
-            rows.append((heard - row).square().sum(1).sqrt())
-        return torch.stack(rows)
+        windows, shifts = len(seen), 2 * search + 1
+        heard = net.hear(sound_windows(mfcc, list(range(first - search, first + windows + search))))
+        index = torch.arange(windows)[:, None] + torch.arange(shifts)[None]
+        return (heard[index] - seen[:, None]).square().sum(2).sqrt()
 
 
 def synchrony(curves: Tensor) -> Synchrony:
