@@ -11,6 +11,7 @@ the truth. `--without` leaves out d_id, d_fr, d_sync, grad (eq. 9) or identity (
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ from training.models.speech2video.discriminators import Discriminators
 from training.models.speech2video.students import Students, load_students
 from training.models.speech2video.vgg import VggFace
 from training.models.talker import load_hearing
-from training.stages.run import Run, RunOptions, StageError, read_config
+from training.stages.run import Run, RunOptions, StageError, read_config, write_tensors
 from training.stages.teachers import load_teachers
 
 PARTS = ("d_id", "d_fr", "d_sync", "grad", "identity")
@@ -235,10 +236,27 @@ def save_strip(path: Path, rows: Sequence[Tensor]) -> None:
 
 def load_material(config: Speech2VideoConfig, *splits: str) -> Material:
     """Runs of some splits with what is heard. Raises StageError or ValueError with what is missing."""
+    runs = load_runs(config.runs).of(*splits)
+    kept = config.runs / ".heard" / f"{_digest(config, runs)}.safetensors"
+    if kept.is_file():
+        leaves = load_file(kept)
+        return Material(runs, tuple(leaves["contexts"]), leaves["mu"], leaves["nu"])
     students, _ = load_students(config.reader / "paper")
     encoder = load_hearing(config.audio / "best").encoder
-    runs = load_runs(config.runs).of(*splits)
-    return gather(runs, config.corpus_folders, encoder, students, config.shape.context_hops, config.lookahead_hops)
+    data = gather(runs, config.corpus_folders, encoder, students, config.shape.context_hops, config.lookahead_hops)
+    if data.contexts:
+        kept.parent.mkdir(exist_ok=True)
+        write_tensors(kept, {"contexts": torch.stack(data.contexts), "mu": data.mu, "nu": data.nu})
+    return data
+
+
+def _digest(config: Speech2VideoConfig, runs: FaceRuns) -> str:
+    """Of all that decides what is heard at the runs' frames: hearing takes minutes, and every ablation needs the same."""
+    said = (sorted(map(str, config.corpus_folders)), config.shape.context_hops, config.lookahead_hops, runs.runs)
+    found = hashlib.sha256(repr(said).encode())
+    for path in (config.audio / "best.safetensors", config.reader / "paper.safetensors"):
+        found.update(path.read_bytes() if path.is_file() else b"")
+    return found.hexdigest()[:16]
 
 
 def load_run(folder: Path) -> tuple[Speech2VideoObjective, Speech2VideoConfig, int]:
