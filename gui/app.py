@@ -52,7 +52,7 @@ def run(arguments: "Arguments") -> int:
     bridge.open(avatar)
     bridge.look_for_devices(anew=False)
     if not settings.first_run_done:
-        QTimer.singleShot(800, bridge.first_run)
+        QTimer.singleShot(800, bridge.wants_first_run.emit)
     status = app.exec()
     for part in outside:
         part.close()

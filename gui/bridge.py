@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
-from engine import Avatar, MouthpieceError
+from engine import Avatar, MouthpieceError, default_avatar
 from engine.live import LiveEngine
 from engine.voice_mood import hears
 from gui.journal import Journal
+from gui.listening import Listening
 from gui.plugging import Plugging
 from gui.running import Opener, Running
 from gui.settings import Settings, preset_from, save, settings_path
 from gui.state import Report, View, change, reset, resolve
-from gui.translation import people_of, report_of
+from gui.switching import PLANNED, Switching
+from gui.translation import people_of
 
 POLL_MS = 100
-NOTES_EVERY = 5
 GLANCE_EVERY = 20  # polls between two looks at whether something was plugged
 POINTER_GAZE_DEG = (22.0, 14.0)
 
@@ -52,12 +53,16 @@ class Bridge(QObject):
         self.view: View = resolve(self.intent, self.report)
         self.still_running = False
         self._avatar: Avatar | None = None
+        self._taken: tuple[Avatar | None, str] = (None, "auto")  # what ran before the last wish
         self._polls = 0
-        self._heard: tuple[LiveEngine | None, float] = (None, -1.0)
+        self._listening = Listening(self.journal)
         self._posted.connect(lambda job: job())
         self._outside.connect(self._from_outside)
+        self.switching = Switching(self, self._tell, self.journal.note)
+        self.switching.ready.connect(self._plans_ready)
+        self.switching.preparing_changed.connect(lambda _: self._publish())
         self._running = Running(lambda: self.intent, self._tell, self.journal.note, opener or LiveEngine)
-        self.plugging = Plugging(self)
+        self.plugging = Plugging()
         self.plugging.found.connect(self._devices_found)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self.poll)
@@ -75,6 +80,22 @@ class Bridge(QObject):
     # --- life
     def open(self, avatar: Avatar) -> None:
         """Starts the engine with this avatar; an engine that runs is given the new avatar and goes on."""
+        self._taken, wanted = (self._avatar, self.intent.backend), self.intent.backend
+        if wanted == PLANNED:  # its plans may be missing or out of date: something else draws until that is known
+            self.intent = replace(self.intent, backend="auto")
+        self._show_avatar(avatar)
+        self._running.start(avatar)
+        if wanted == PLANNED:
+            self.switching.wish(PLANNED, "auto", avatar.path)
+
+    def _plans_ready(self) -> None:
+        if self.report.backend.lower() == PLANNED:  # found by itself meanwhile
+            self.intent = replace(self.intent, backend=PLANNED)
+            self._publish()
+        else:
+            self._take({"backend": PLANNED})
+
+    def _show_avatar(self, avatar: Avatar) -> None:
         self._avatar = avatar
         self.hears_emotion = hears(avatar)
         self.people = people_of(avatar)
@@ -82,20 +103,21 @@ class Bridge(QObject):
             self.intent = replace(self.intent, person=avatar.people[0])
         self.people_changed.emit(self.people)
         self._publish()
-        self._running.start(avatar)
 
     def restart(self) -> None:
         """A new engine in place of one that failed."""
         if self._avatar is not None:
-            self._running.start(self._avatar)
+            self._running.restart(self._avatar)
 
     def close(self) -> None:
         """Ends film, camera and engine, and remembers the settings. Waits for the film's end, at most ten seconds; then
         `still_running` says that the process had better end without tidying up under the engine's feet.
         """
         self._timer.stop()
+        backend = PLANNED if self.switching.preparing else self.intent.backend
+        self.switching.building.close()
         self.still_running = not self._running.close()
-        self.settings.remember(self.intent)
+        self.settings.remember(replace(self.intent, backend=backend))
         complaint = save(self.settings, settings_path())
         if complaint:
             self.journal.note(complaint)
@@ -103,13 +125,27 @@ class Bridge(QObject):
     # --- wishes
     def act(self, changes: dict[str, Any]) -> None:
         """Takes changed settings from a view; what the engine must know is passed on."""
+        if "backend" in changes and self._avatar is not None:
+            present = self.intent.backend
+            changes = {**changes, "backend": self.switching.wish(changes["backend"], present, self._avatar.path)}
+        self._take(changes)
+
+    def _take(self, changes: dict[str, Any]) -> None:
         before = self.intent
+        if before.recording and changes.get("quality", before.quality) != before.quality:
+            self._tell("Picture", "The picture's size cannot change within a film: stop the recording first.")
+            self.view_changed.emit(self.view)  # the list shows again what is
+            return
         try:
             self.intent = change(before, **changes)
         except ValueError as error:
             self.journal.note(str(error))
             return
         self._publish()
+        if self.intent.quality != before.quality:
+            self.restart()
+        if self.intent.backend != before.backend:
+            self._taken = (self._avatar, before.backend)
         try:
             self._running.pass_on(before, self.intent, self._avatar, self.hears_emotion)
         except MouthpieceError as error:
@@ -125,15 +161,7 @@ class Bridge(QObject):
 
     def start_recording(self, path: str) -> None:
         self.act({"recording": path})
-
-        def begin(engine: LiveEngine) -> None:
-            try:
-                engine.start_recording(path)
-            except MouthpieceError:
-                self._posted.emit(lambda: self.act({"recording": ""}))
-                raise
-
-        self._running.with_engine(begin)
+        self._running.record(path, lambda: self._posted.emit(lambda: self.act({"recording": ""})))
 
     def stop_recording(self) -> None:
         path = self.intent.recording
@@ -203,12 +231,6 @@ class Bridge(QObject):
         self.devices_changed.emit(found)
         self._publish()
 
-    def first_run(self) -> None:
-        self.wants_first_run.emit()
-
-    def new_avatar_guide(self) -> None:
-        self.wants_guide.emit()
-
     # --- looking
     def pull_picture(self) -> NDArray[np.uint8] | None:
         """The newest camera picture `[H, W, 3]` if it has not been shown yet."""
@@ -224,23 +246,29 @@ class Bridge(QObject):
         engine = self._engine
         if engine is None:
             return
-        statistics = engine.statistics()
-        self.report = report_of(statistics)
-        if self.intent.recording and (statistics.recording_failure or statistics.failure):  # what was filmed is kept
+        heard = self._listening.hear(engine)
+        self.report = heard.report
+        if self.intent.recording and (self.report.recording_failure or self.report.failure):  # what was filmed is kept
             self.intent = replace(self.intent, recording="")
-        if self._polls % NOTES_EVERY == 0:
-            self.journal.record(self.report)
-        known, until_s = self._heard
-        until_s = until_s if known is engine else -1.0  # another engine's clock begins anew
-        for event in statistics.events:
-            if event.at_s > until_s:
-                until_s = event.at_s
-                self.journal.note(f"{event.kind}: {event.text}")
-        self._heard = (engine, until_s)
+        if heard.refused:
+            self._take_back(heard.refused)
+        if self.report.failure and not self.report.frames and self.intent.backend != "auto":
+            self.switching.fell_back(self.intent.backend, self.report.failure)
+            self.intent, self.report = replace(self.intent, backend="auto"), Report()
+            self.restart()
         self._publish()
 
+    def _take_back(self, reason: str) -> None:
+        """The engine went on as it was before the last wish: so does the intent."""
+        avatar, backend = self._taken
+        self.switching.refused(reason)
+        self.intent = replace(self.intent, backend=backend)
+        if avatar is not None and avatar is not self._avatar:
+            self.settings.avatar = "" if avatar.path == default_avatar() else str(avatar.path)
+            self._show_avatar(avatar)
+
     def _publish(self) -> None:
-        view = resolve(self.intent, self.report)
+        view = resolve(self.intent, self.report, self.switching.preparing)
         if view != self.view:
             self.view = view
             self.view_changed.emit(view)

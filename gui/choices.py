@@ -12,6 +12,15 @@ from engine.start import SAMPLE
 
 Choices = dict[str, list[tuple[str, str]]]
 DEV = Path("/dev")
+BACKEND_WORDS = {
+    "tensorrt": "TensorRT (NVIDIA)",
+    "onnxruntime-tensorrt": "ONNX Runtime with TensorRT (NVIDIA)",
+    "onnxruntime-cuda": "ONNX Runtime with CUDA (NVIDIA)",
+    "onnxruntime-directml": "ONNX Runtime with DirectML (Windows)",
+    "onnxruntime-coreml": "ONNX Runtime with Core ML (Mac)",
+    "openvino": "OpenVINO (processor)",
+    "onnxruntime": "ONNX Runtime (processor)",
+}
 
 
 def choices_of(devices: Sequence[Listed]) -> Choices:
@@ -29,7 +38,7 @@ def choices_of(devices: Sequence[Listed]) -> Choices:
     if SAMPLE.is_file():
         mics.append(("Bundled sample (no microphone)", str(SAMPLE)))
     mics.append(("Off", "none"))
-    backends = [("Automatic", "auto"), *((name, name) for name in BACKENDS)]
+    backends = [("Automatic", "auto"), *((BACKEND_WORDS.get(name, name), name) for name in BACKENDS)]
     return {"mic": mics, "monitor": monitors, "camera": cameras, "backend": backends}
 
 

@@ -4,7 +4,7 @@ import html
 import sys
 import threading
 
-from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtCore import QObject, Qt, pyqtSignal
 from PyQt6.QtWidgets import (
     QDialog,
     QGridLayout,
@@ -58,10 +58,24 @@ def _first_up(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-class FirstRunPage(QDialog):
-    """Runs the doctor on a thread of its own and shows each answer as it comes."""
+class Doctor(QObject):
+    """Asks the doctor on a thread of its own, which keeps this alive: answers after the page went fall flat."""
 
     answered = pyqtSignal(object)
+    finished = pyqtSignal()
+
+    def ask(self) -> None:
+        threading.Thread(target=self._ask, name="doctor", daemon=True).start()
+
+    def _ask(self) -> None:
+        for answer in checks():
+            self.answered.emit(answer)
+        self.finished.emit()
+
+
+class FirstRunPage(QDialog):
+    """Shows each of the doctor's answers as it comes."""
+
     finished_checking = pyqtSignal()
 
     def __init__(self, bridge: Bridge, parent: QWidget | None = None) -> None:
@@ -71,6 +85,7 @@ class FirstRunPage(QDialog):
         self.resize(720, 640)
         self._bridge, self._quiet = bridge, colours(bridge.settings.theme).quiet
         self.answers: list[Check] = []
+        self._doctor: Doctor | None = None
         column = QVBoxLayout(self)
         column.setContentsMargins(22, 18, 22, 18)
         column.setSpacing(10)
@@ -93,8 +108,6 @@ class FirstRunPage(QDialog):
         row.addWidget(again)
         row.addWidget(ready)
         column.addLayout(row)
-        self.answered.connect(self._show_answer)
-        self.finished_checking.connect(self._all_there)
         self.check()
 
     def _list(self) -> QScrollArea:
@@ -131,16 +144,13 @@ class FirstRunPage(QDialog):
                 widget.deleteLater()
         self.answers = []
         self._state.setText("Checking; this takes some seconds, and you can go on meanwhile.")
-
-        def ask() -> None:
-            try:
-                for answer in checks():
-                    self.answered.emit(answer)
-                self.finished_checking.emit()
-            except RuntimeError:
-                pass  # the page was closed meanwhile, and Qt has taken it away
-
-        threading.Thread(target=ask, name="doctor", daemon=True).start()
+        if self._doctor is not None:  # whatever it still has to say is not for this list
+            self._doctor.answered.disconnect()
+            self._doctor.finished.disconnect()
+        self._doctor = Doctor()
+        self._doctor.answered.connect(self._show_answer)
+        self._doctor.finished.connect(self._all_there)
+        self._doctor.ask()
 
     def _show_answer(self, answer: Check) -> None:
         self.answers.append(answer)
@@ -167,6 +177,7 @@ class FirstRunPage(QDialog):
         self._state.setText(
             "Everything is in order." if not wrong else f"{wrong} of {len(self.answers)} need attention."
         )
+        self.finished_checking.emit()
 
     def _done(self) -> None:
         self._bridge.settings.first_run_done = True

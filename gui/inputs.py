@@ -16,7 +16,16 @@ from pythonosc.osc_server import ThreadingOSCUDPServer
 from gui.state import RANGES, Intent
 
 Sink = Callable[[str, Any], None]
-_SETTABLE = {f.name for f in fields(Intent)} - {"on_air", "recording", "image", "mic", "monitor", "camera", "backend"}
+_SETTABLE = {f.name for f in fields(Intent)} - {
+    "on_air",
+    "recording",
+    "image",
+    "mic",
+    "monitor",
+    "camera",
+    "backend",
+    "quality",
+}
 
 
 def osc_setting(address: str, arguments: tuple[Any, ...]) -> tuple[str, Any] | None:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from contextlib import suppress
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
@@ -12,12 +11,16 @@ LOOK_AGAIN_S = 20.0  # where plugging cannot be seen: how often coming back to t
 
 
 class Plugging(QObject):
-    """Says what there is to choose. Qt's thread, all of it."""
+    """Says what there is to choose. Qt's thread, all of it.
+
+    It has no parent: the thread that asks keeps it alive, so that an answer that comes after the window went falls
+    flat instead of on memory that Qt gave back.
+    """
 
     found = pyqtSignal(dict)
 
-    def __init__(self, parent: QObject) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.looking = False
         self._plugged = plugged()
         self._looked_s = -LOOK_AGAIN_S
@@ -29,11 +32,7 @@ class Plugging(QObject):
             return
         self.looking, self._looked_s = True, time.monotonic()
 
-        def ask() -> None:
-            with suppress(RuntimeError):  # the window was closed meanwhile, and Qt has taken this away
-                self.found.emit(device_choices(anew))
-
-        threading.Thread(target=ask, name="looks for devices", daemon=True).start()
+        threading.Thread(target=lambda: self._ask(anew), name="looks for devices", daemon=True).start()
 
     def glance(self) -> None:
         """Looks whether something was plugged in or out; takes no time."""
@@ -46,6 +45,11 @@ class Plugging(QObject):
         """The window was activated: where plugging cannot be seen, devices are looked for now and then."""
         if not self._plugged and time.monotonic() - self._looked_s > LOOK_AGAIN_S:
             self.look()
+
+    def _ask(self, anew: bool) -> None:
+        """A thread of its own."""
+        found = device_choices(anew)
+        self.found.emit(found)
 
     def _found(self) -> None:
         self.looking = False

@@ -7,7 +7,7 @@ from typing import Protocol
 from engine import Avatar, Controls, MouthpieceError
 from engine.live import LiveConfig, LiveEngine
 from engine.voice_mood import hears
-from gui.state import Intent
+from gui.state import QUALITIES, Intent
 from gui.translation import controls_of
 from gui.wishes import Wishes
 
@@ -49,14 +49,22 @@ class Running:
         """Starts an engine with this avatar; one that runs is given the new avatar and goes on."""
         self.later(lambda: self._start(avatar))
 
+    def restart(self, avatar: Avatar) -> None:
+        """A new engine in place of the present one, which is not looked at any more from now on."""
+        old, self.engine = self.engine, None
+        if old is not None:
+            self.later(old.stop)
+        self.start(avatar)
+
     def _start(self, avatar: Avatar) -> None:
         if self.engine is not None and self.engine.failure is None:
-            self.engine.set_avatar(avatar)
+            self.engine.set_avatar(avatar, self._wanted().backend)
             return
         old, self.engine = self.engine, None
         if old is not None:
             old.stop()
         intent = self._wanted()
+        width, height = QUALITIES[intent.quality]
         config = LiveConfig(
             microphone="none",
             camera="none",
@@ -64,6 +72,8 @@ class Running:
             backend=intent.backend,
             controls=controls_of(intent, hears(avatar)),
             muted=intent.muted,
+            width=width,
+            height=height,
         )
         engine = self._open(avatar, config)
         engine.start()
@@ -90,6 +100,18 @@ class Running:
 
         self.later(stop)
         return self._wishes.close()
+
+    def record(self, path: str, not_begun: Callable[[], None]) -> None:
+        """Begins a film; `not_begun` is called, on the worker's thread, where it cannot be begun."""
+
+        def begin(engine: LiveEngine) -> None:
+            try:
+                engine.start_recording(path)
+            except MouthpieceError:
+                not_begun()
+                raise
+
+        self.with_engine(begin)
 
     def pass_on(self, before: Intent, now: Intent, avatar: Avatar | None, hears_emotion: bool) -> None:
         """Tells the engine what changed. Raises `MouthpieceError` for a setting that it does not take."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gui.state import LOOK_FIELDS, Intent, change, look_of
 
 APP = "mouthpiece"
-REMEMBERED = (*LOOK_FIELDS, "mirror", "mic", "monitor", "camera", "backend")
+REMEMBERED = (*LOOK_FIELDS, "mirror", "mic", "monitor", "camera", "backend", "quality")
 
 
 class Preset(BaseModel):

@@ -11,6 +11,8 @@ MOODS = tuple(name for name in EMOTIONS if name != "neutral")
 POSE_LIMITS_DEG = {"yaw": 25.0, "pitch": 15.0, "roll": 15.0}
 GAZE_MODES = ("camera", "wander", "pointer")
 BACKGROUNDS = ("colour", "image", "blur", "green", "transparent")
+QUALITIES = {"light": (640, 360), "hd": (1280, 720), "full-hd": (1920, 1080)}
+"""The camera picture's width and height in pixels."""
 SILENT_MIC_S = 3.0
 
 
@@ -49,6 +51,7 @@ class Intent:
     monitor: str = "none"
     camera: str = ""
     backend: str = "auto"
+    quality: str = "hd"
     on_air: bool = False
     recording: str = ""
 
@@ -71,6 +74,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "zoom": (0.6, 2.0), "offset_x": (-0.5, 0.5), "offset_y": (-0.5, 0.5),
 }  # fmt: skip
 
+WORDS: dict[str, tuple[str, ...]] = {"gaze": GAZE_MODES, "background": BACKGROUNDS, "quality": tuple(QUALITIES)}
+
 
 def change(intent: Intent, **values: Any) -> Intent:
     """A new intent with `values` set; numbers are clipped to their range, unknown names and words are refused."""
@@ -85,10 +90,8 @@ def change(intent: Intent, **values: Any) -> Intent:
             if number != number:
                 raise ValueError(f"{name} must be a number between {low:g} and {high:g}, found nan")
             value = min(high, max(low, number))
-        elif name == "gaze" and value not in GAZE_MODES:
-            raise ValueError(f"gaze must be one of {', '.join(GAZE_MODES)}, found {value!r}")
-        elif name == "background" and value not in BACKGROUNDS:
-            raise ValueError(f"background must be one of {', '.join(BACKGROUNDS)}, found {value!r}")
+        elif name in WORDS and value not in WORDS[name]:
+            raise ValueError(f"{name} must be one of {', '.join(WORDS[name])}, found {value!r}")
         clean[name] = value
     return replace(intent, **clean)
 
@@ -132,6 +135,20 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """A back end being made ready, while another one draws: how much of each graph is done, 0..1, and what is done now."""
+
+    shares: tuple[tuple[str, float], ...]
+    phase: str = ""
+    stopping: bool = False
+
+    @property
+    def share(self) -> float:
+        """0..1 over all graphs."""
+        return sum(share for _, share in self.shares) / max(1, len(self.shares))
+
+
+@dataclass(frozen=True)
 class View:
     """What the window shows, word by word."""
 
@@ -146,6 +163,7 @@ class View:
     health: str = ""
     engine_failed: bool = False
     failure: str = ""
+    preparing: Preparing | None = None
     intent: Intent = field(default_factory=Intent)
 
 
@@ -186,8 +204,8 @@ def health_line(report: Report) -> str:
     )
 
 
-def resolve(intent: Intent, report: Report) -> View:
-    """What to show for what is wanted and what is reported."""
+def resolve(intent: Intent, report: Report, preparing: Preparing | None = None) -> View:
+    """What to show for what is wanted, what is reported, and a back end that is made ready meanwhile."""
     live = intent.on_air and report.alive and report.camera_ok
     return View(
         live=live,
@@ -198,8 +216,9 @@ def resolve(intent: Intent, report: Report) -> View:
         clipping=report.clipping and not intent.muted,
         muted=intent.muted,
         notices=_notices(intent, report),
-        health=health_line(report),
+        health=health_line(report) + (f"   preparing TensorRT: {preparing.share:.0%}" if preparing else ""),
         engine_failed=bool(report.failure),
         failure=report.failure,
+        preparing=preparing,
         intent=intent,
     )

@@ -33,6 +33,9 @@ _SHEET = """
 * {{ font-size: 13px; }}
 QWidget#window, QScrollArea, QScrollArea > QWidget > QWidget#column {{ background: {window}; color: {text}; }}
 QFrame#panel {{ background: {panel}; border: 1px solid {line}; border-radius: 10px; }}
+QFrame#inset {{ background: {field}; border: 1px solid {line}; border-radius: 8px; }}
+QProgressBar {{ background: {line}; border: none; border-radius: 3px; min-height: 6px; max-height: 6px; }}
+QProgressBar::chunk {{ background: {accent}; border-radius: 3px; }}
 QLabel {{ color: {text}; background: transparent; }}
 QLabel[quiet="true"] {{ color: {quiet}; }}
 QLabel#heading {{ font-size: 12px; font-weight: 600; color: {quiet}; letter-spacing: 0.4px; }}

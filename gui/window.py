@@ -86,8 +86,8 @@ class Window(QWidget):
         QShortcut(QKeySequence("Ctrl+M"), self).activated.connect(self._toggle_mute)
         for action, slot in (
             (stage.import_avatar, files.import_avatar),
-            (stage.new_avatar, bridge.new_avatar_guide),
-            (stage.check, bridge.first_run),
+            (stage.new_avatar, bridge.wants_guide.emit),
+            (stage.check, bridge.wants_first_run.emit),
             (stage.open_health, self.open_health),
         ):
             if isinstance(action, QAction):
@@ -97,6 +97,7 @@ class Window(QWidget):
         bridge = self.bridge
         self.tabs.changed.connect(bridge.act)
         self.devices.refresh.connect(lambda: bridge.look_for_devices())
+        self.devices.stopped.connect(bridge.switching.building.cancel)
         self.presets.saved.connect(bridge.save_preset)
         self.presets.recalled.connect(bridge.recall_preset)
         self.presets.deleted.connect(bridge.delete_preset)
