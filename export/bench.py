@@ -32,7 +32,7 @@ from engine.controls import Controls
 from engine.errors import BackendError, MouthpieceError
 from engine.layers import LayersPainter
 from engine.manifest import FPS, HOP_SAMPLES, LayersPicture
-from export.parity import random_inputs, speech_like
+from export.signals import random_inputs, speech_like
 
 REFERENCE = "onnxruntime"
 STAGES = ("encoder", "decoder", "compositing", "end to end")

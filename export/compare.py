@@ -18,7 +18,7 @@ from engine.backends import load_graphs
 from engine.backends.plans import Precision
 from engine.errors import MouthpieceError
 from export.convert import TARGET_DB, make_scene, picture, psnr_db
-from export.parity import speech_like
+from export.signals import speech_like
 
 FP32_DB = 60.0
 DRIFT = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 2e-2}  # of the largest context; int8 has a fp16 encoder

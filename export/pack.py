@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from engine.avatar import PACK_LIMIT_BYTES, Avatar, open_avatar
 from engine.manifest import FORMAT, Manifest
-from export.graphs import ExportedGraph
+
+if TYPE_CHECKING:  # it needs torch, which rewriting a pack does not
+    from export.graphs import ExportedGraph
 
 CONSENT = "A synthetic person made by this project's generator; no real person is shown."
 PREVIEW_SIZE = 256
@@ -51,7 +53,7 @@ class PackContents:
 
     name: str
     description: str
-    graphs: Mapping[str, ExportedGraph]
+    graphs: "Mapping[str, ExportedGraph]"
     people: Mapping[str, PackPerson]
     audio: Mapping[str, int]
     picture: Mapping[str, Any]

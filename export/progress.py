@@ -5,11 +5,14 @@ an inner phase is a share of the outer step it belongs to.
 """
 
 import json
+import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, SupportsInt
+from typing import TYPE_CHECKING, Any, SupportsInt
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -74,6 +77,12 @@ class BuildProgress:
         with self._lock:
             return self._share()
 
+    def now(self) -> tuple[str, int, int, float]:
+        """The graph being built, its number from 1, how many there are, and its own share 0..1."""
+        with self._lock:
+            self._share()
+            return self._part, self._first + 1, self._parts, self._furthest
+
     def _share(self) -> float:
         roots = [phase for phase in self._phases.values() if phase.parent is None]
         here = max((self._done(root) for root in roots), default=0.0)
@@ -112,19 +121,57 @@ def watch(progress: BuildProgress) -> "trt.IProgressMonitor":
     return Monitor()
 
 
+def say(facts: Mapping[str, Any]) -> None:
+    """One line of JSON on stdout, at once. Raises `OSError` when nobody reads any more."""
+    print(json.dumps(facts), flush=True)
+
+
 def progress_lines() -> BuildProgress:
     """Progress for a program that reads our output: a line of JSON whenever a percent is gained or the phase
-    changes.
+    changes. Nobody reading any more cancels.
     """
     last: list[tuple[int, str]] = [(-1, "")]
 
     def show(share: float, what: str) -> None:
         now = (int(share * 100), what)
-        if now != last[0]:
-            last[0] = now
-            print(json.dumps({"share": round(share, 3), "phase": what}), flush=True)
+        if now == last[0]:
+            return
+        last[0] = now
+        graph, number, parts, done = progress.now()
+        facts = {"graph": graph, "number": number, "of": parts, "graph_share": round(done, 3)}
+        try:
+            say({"share": round(share, 3), "phase": what, **facts})
+        except OSError:  # this may be a thread of TensorRT's, which no exception may reach
+            progress.cancel()
 
-    return BuildProgress(show)
+    progress = BuildProgress(show)
+    return progress
+
+
+@contextmanager
+def cancel_when_told(progress: BuildProgress) -> Iterator[None]:
+    """Cancels at a line `cancel` on stdin, at SIGTERM and at SIGINT (Ctrl-C), which a parent may have told us to ignore."""
+
+    def listen() -> None:
+        heard = b""
+        with suppress(OSError, ValueError):  # no stdin
+            while more := os.read(0, 64):
+                heard += more
+                if b"cancel" in heard.split():
+                    progress.cancel()
+                heard = heard[-64:]
+
+    # Never joined: a read of stdin cannot be interrupted. It goes through no buffer that the interpreter locks at its end.
+    threading.Thread(target=listen, name="told-to-cancel", daemon=True).start()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: progress.cancel()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class RichProgress(BuildProgress):

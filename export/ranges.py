@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engine.audio.files import read_speech
 from engine.avatar import Avatar
 from engine.manifest import HOP_SAMPLES
-from export.parity import speech_like
+from export.signals import speech_like
 
 Array = NDArray[np.float32]
 Feed = dict[str, Array]

@@ -1,53 +1,41 @@
 """Builds TensorRT plans of a pack's graphs for the GPU in this machine, into the user's own cache.
 
     python -m export.trt cast.avatar --precision fp16
+    python -m export.trt cast.avatar --batch 8          # graphs for eight avatars a call (export/batch.py)
+    python -m export.trt cast.avatar --progress-json    # for programs: docs/tensorrt.md, "For programs"
     python -m export.trt --list
 
-Networks are strongly typed: the precision is the ONNX graph's (export/precision.py, export/quantize.py), TensorRT
-only chooses kernels. A build may be stopped with Ctrl-C at any time; what was timed until then is kept and makes
-the next build shorter.
+A build may be stopped with Ctrl-C at any time; what was timed until then is kept and makes the next build shorter.
 """
 
-import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from engine.avatar import Avatar, open_avatar
+from engine.backends.base import NotInstalled
+from engine.backends.batched import batched_spec
 from engine.backends.cuda import CudaDevice
 from engine.backends.plans import PlanCache, PlanKey, PlanMissing, PlanRefused, Precision
-from engine.backends.tensorrt import TensorRtGraph, make_log, plan_key, tensorrt_version
+from engine.backends.tensorrt import TensorRtGraph, plan_key, tensorrt_version
 from engine.errors import BackendError, MouthpieceError
-from export.progress import BuildProgress, RichProgress, progress_lines, watch
-
-if TYPE_CHECKING:
-    import tensorrt as trt
+from engine.manifest import GraphSpec
+from export.progress import BuildProgress, RichProgress, cancel_when_told, progress_lines, say
+from export.trt_network import BuildCancelled, BuildOptions, HardwareCompat, build_serialized
+from export.trt_report import built_facts, print_built, print_list
 
 ROLES = ("audio_encoder", "frame_decoder")
-HardwareCompat = Literal["none", "same-cc", "ampere+"]
 Convert = Callable[[Avatar, str, Precision], bytes]
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How plans are built; all of it is part of a plan's key."""
-
-    precision: Precision = "fp16"
-    workspace_bytes: int = 2 << 30
-    opt_level: int = 3
-    hardware_compat: HardwareCompat = "none"
-    version_compatible: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,109 +64,43 @@ def parse_size(text: str) -> int:
     return int(value)
 
 
-def build_serialized(
-    model: bytes, options: BuildOptions, file: str, timing: bytes, progress: BuildProgress
-) -> tuple[bytes, bytes]:
-    """One graph -> (plan, timing cache). Raises `BackendError` with the parser's or builder's reasons, or that it
-    was cancelled.
-    """
-    import tensorrt as trt
-
-    log, lines = make_log()
-    try:
-        builder = trt.Builder(log)
-    except TypeError as error:  # its bindings raise this where TensorRT answers nothing
-        raise BackendError(
-            f"TensorRT cannot start its builder ({'; '.join(lines) or error}); check the NVIDIA driver with nvidia-smi"
-        ) from None
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if options.version_compatible:  # the plugin for instance norms is not part of the small runtime such plans carry
-        parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
-    if not parser.parse(model):
-        raise BackendError(f"TensorRT cannot read {file}: {parser_reasons(parser) or '; '.join(lines)}")
-    config = configure(builder, options)
-    cache = start_timing(config, timing)
-    monitor = watch(progress)
-    config.progress_monitor = monitor
-    plan = builder.build_serialized_network(network, config)
-    kept = cache.serialize()
-    timed = _as_bytes(kept) if kept is not None else b""
-    if progress.cancelled:
-        raise BuildCancelled(f"cancelled while building {file}", timed)
-    if plan is None:
-        raise BackendError(f"TensorRT cannot build {file}: {'; '.join(lines[-4:]) or 'no reason given'}")
-    return _as_bytes(plan), timed
-
-
-def _as_bytes(memory: Any) -> bytes:
-    """TensorRT's host memory (a buffer) as bytes of our own."""
-    return bytes(memoryview(memory))
-
-
-class BuildCancelled(BackendError):
-    """A build was stopped by the user; `timing` is the timing cache up to then."""
-
-    def __init__(self, message: str, timing: bytes) -> None:
-        super().__init__(message)
-        self.timing = timing
-
-
-def configure(builder: "trt.Builder", options: BuildOptions) -> "trt.IBuilderConfig":
-    """The builder's configuration for `options`."""
-    import tensorrt as trt
-
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
-    config.builder_optimization_level = options.opt_level
-    config.profiling_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY
-    if options.precision == "fp32":  # else tensor cores would round the mantissas of fp32 to 10 bits
-        config.clear_flag(trt.BuilderFlag.TF32)
-    levels = {
-        "none": trt.HardwareCompatibilityLevel.NONE,
-        "same-cc": trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY,
-        "ampere+": trt.HardwareCompatibilityLevel.AMPERE_PLUS,
-    }
-    config.hardware_compatibility_level = levels[options.hardware_compat]
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    return config
-
-
-def start_timing(config: "trt.IBuilderConfig", timing: bytes) -> "trt.ITimingCache":
-    """Gives the builder the timing cache; one that TensorRT does not take (another version, damaged) is begun anew."""
-    for data in (timing, b"") if timing else (b"",):
-        cache = config.create_timing_cache(data)
-        if cache is not None and config.set_timing_cache(cache, False):
-            return cache
-    raise BackendError("TensorRT does not take even an empty timing cache; reinstall TensorRT")
-
-
-def parser_reasons(parser: "trt.OnnxParser") -> str:
-    """What the parser did not like, by node: name, operator and reason."""
-    reasons = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        reasons.append(f"node {error.node_name() or error.node()} ({error.node_operator()}): {error.desc()}")
-    return "; ".join(reasons)
-
-
 def convert(avatar: Avatar, role: str, precision: Precision) -> bytes:
     """The pack's graph in another precision; only fp32 needs nothing but the pack."""
     if precision == "fp32":
         return avatar.graph(role)[0]
-    from export.convert import converted
+    with _needed_packages(f"{precision} graphs"):
+        from export.convert import converted
 
-    return converted(avatar, role, precision)
+        return converted(avatar, role, precision)
+
+
+def batched_graph(model: bytes, size: int) -> bytes:
+    """The graph for `size` avatars a call."""
+    if size == 1:
+        return model
+    with _needed_packages("graphs for several avatars"):
+        from export.batch import batched
+
+        return batched(model, size)
+
+
+@contextmanager
+def _needed_packages(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise NotInstalled(
+            f"{what} need a package that is not installed ({error}); pip install onnx onnxruntime"
+        ) from None
 
 
 class PlanBuilder:
-    """Builds the plans of packs on one GPU. All work is done on the calling thread."""
+    """Builds the plans of packs on one GPU, for `batch` avatars a call. All work is done on the calling thread."""
 
     def __init__(
-        self, device: CudaDevice, cache: PlanCache, options: BuildOptions, conversion: Convert = convert
+        self, device: CudaDevice, cache: PlanCache, options: BuildOptions, conversion: Convert = convert, batch: int = 1
     ) -> None:
-        self.device, self.cache, self.options, self._convert = device, cache, options, conversion
+        self.device, self.cache, self.options, self._convert, self.batch = device, cache, options, conversion, batch
         self._version = tensorrt_version()
 
     def key(self, model: bytes) -> PlanKey:
@@ -189,8 +111,10 @@ class PlanBuilder:
 
     def build(self, avatar: Avatar, role: str, progress: BuildProgress, force: bool = False) -> Built:
         """The plan of one graph: from the cache if it is there and whole, else built, sealed, and measured."""
-        model, _ = avatar.graph(role)
-        key = self.key(model)
+        model, spec = avatar.graph(role)
+        if self.batch > 1:  # such a graph is another graph: its bytes, and so its digest, are its own
+            spec = batched_spec(spec, self.batch)
+        key = self.key(batched_graph(model, self.batch))
         with self.cache.building(key, lambda: not progress.cancelled):
             if not force and (found := self._cached(key, role)):
                 return found
@@ -200,10 +124,11 @@ class PlanBuilder:
             facts: dict[str, Any] = {
                 "role": role,
                 "pack": avatar.name,
+                "batch": self.batch,
                 "built": time.time(),
                 "seconds": round(seconds, 1),
             }
-            facts |= self._measure(avatar, role, plan)
+            facts |= self._measure(spec, plan)
             path = self.cache.write(key, plan, facts)
         return Built(role, path, len(plan), seconds, facts["layers"], key.precision, facts["latency_ms"], False)
 
@@ -228,19 +153,21 @@ class PlanBuilder:
         except PlanRefused as error:
             print(f"{error}; timing anew", file=sys.stderr)
             timing = b""
-        converted = self._convert(avatar, role, self.options.precision)
+        converted = batched_graph(self._convert(avatar, role, self.options.precision), self.batch)
+        if progress.cancelled:  # the conversion takes seconds and asks nobody
+            raise BuildCancelled(f"cancelled before building {role}.onnx", timing)
         try:
             with self.device.current():
                 plan, timed = build_serialized(converted, self.options, f"{role}.onnx", timing, progress)
         except BuildCancelled as error:
-            self.cache.write_timing(name, error.timing)
+            if error.timing:
+                self.cache.write_timing(name, error.timing)
             raise
         self.cache.write_timing(name, timed)
         return plan
 
-    def _measure(self, avatar: Avatar, role: str, plan: bytes) -> dict[str, Any]:
+    def _measure(self, spec: GraphSpec, plan: bytes) -> dict[str, Any]:
         """Loads the plan once, which also proves that it runs: number of layers and median latency."""
-        _, spec = avatar.graph(role)
         graph = TensorRtGraph(self.device, plan, spec, "TensorRT", host_code=self.options.version_compatible)
         try:
             graph.latencies_ms(10)
@@ -275,26 +202,6 @@ def build_all(
         raise failure[0]
 
 
-def print_built(built: Built, console: Console) -> None:
-    state = "in the cache" if built.reused else f"built in {built.seconds:.0f} s"
-    facts = f"{built.size_bytes / 2**20:.1f} MB, {built.layers} layers, {built.precision}, {built.latency_ms:.3f} ms"
-    console.print(f"{built.role}: {facts}, {state}", highlight=False)
-
-
-def print_list(cache: PlanCache, console: Console) -> None:
-    table = Table("graph", "pack", "precision", "GPU", "TensorRT", "driver", "MB", "ms", "built")
-    for sealed in cache.plans():
-        key, facts = sealed.header["key"], sealed.header["facts"]
-        built = datetime.fromtimestamp(facts["built"], UTC).isoformat(" ", "minutes")
-        size, latency = f"{len(sealed.payload) / 2**20:.1f}", f"{facts['latency_ms']:.3f}"
-        who = (facts["role"], facts["pack"], key["precision"], f"{key['gpu']} ({key['compute_capability']})")
-        table.add_row(*who, key["tensorrt"], key["driver"], size, latency, built)
-    console.print(table)
-    for reason in cache.refused():
-        console.print(f"refused: {reason}", highlight=False)
-    console.print(str(cache.folder), highlight=False)
-
-
 def main(
     avatar: tyro.conf.Positional[Path | None] = None,
     /,
@@ -304,6 +211,7 @@ def main(
     opt_level: Literal[0, 1, 2, 3, 4, 5] = 3,
     hardware_compat: HardwareCompat = "none",
     version_compatible: bool = False,
+    batch: int = 1,
     device: int = 0,
     force: bool = False,
     list_: Annotated[bool, tyro.conf.arg(name="list")] = False,
@@ -319,6 +227,7 @@ def main(
         opt_level: How long TensorRT searches, 0 quick .. 5 thorough.
         hardware_compat: Let the plan run on other GPUs: the same compute capability, or Ampere and newer.
         version_compatible: Let the plan run with newer TensorRT of the same major version.
+        batch: Build the graphs for so many avatars a call (python -m export.batch), rather than those for one.
         device: Which GPU, by its CUDA number.
         force: Build even what is in the cache.
         list_: List the plans in the cache.
@@ -338,22 +247,29 @@ def main(
             return
         options = BuildOptions(precision, parse_size(workspace), opt_level, hardware_compat, version_compatible)
         pack = open_avatar(avatar)
-        builder = PlanBuilder(CudaDevice(device), cache, options)
-        if progress_json:
-            build_all(
-                pack,
-                builder,
-                progress_lines(),
-                force,
-                lambda built: print(json.dumps({"built": built.role}), flush=True),
-            )
-            return
-        with RichProgress(console) as progress:
-            build_all(pack, builder, progress, force, lambda built: print_built(built, console))
+        tensorrt_version()  # asked first: of all that may be missing, it is what people have to hear of
+        with closing(CudaDevice(device)) as gpu:
+            builder = PlanBuilder(gpu, cache, options, batch=batch)
+            if progress_json:
+                lines = progress_lines()
+                with cancel_when_told(lines):
+                    build_all(pack, builder, lines, force, lambda built: say(built_facts(built)))
+                say({"done": True})
+                return
+            with RichProgress(console) as progress:
+                build_all(pack, builder, progress, force, lambda built: print_built(built, console))
     except BuildCancelled as error:
-        sys.exit(f"{error}; no plan was written")
+        fail(f"{error}; no plan was written", "cancelled", progress_json)
     except (MouthpieceError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        fail(f"error: {error}", "not-installed" if isinstance(error, NotInstalled) else "failed", progress_json)
+
+
+def fail(words: str, kind: str, for_program: bool) -> None:
+    """Ends with the reason in one line on stderr; for a program also as the last line of JSON."""
+    line = " ".join(words.split())
+    if for_program:
+        say({"failed": line.removeprefix("error: "), "kind": kind})
+    sys.exit(line)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,13 @@ GUARDED = {
     "PyQt6": ("gui/",),
     "pyqtgraph": ("gui/",),
     # The GPU's packages, only where they are used: the back ends that run on it, and what builds plans for it.
-    "tensorrt": ("engine/backends/tensorrt.py", "engine/backends/plans.py", "export/trt.py", "export/progress.py"),
-    "pycuda": ("engine/backends/tensorrt.py", "engine/backends/cuda.py", "export/trt.py"),
+    "tensorrt": (
+        "engine/backends/tensorrt.py",
+        "engine/backends/plans.py",
+        "export/trt_network.py",
+        "export/progress.py",
+    ),
+    "pycuda": ("engine/backends/tensorrt.py", "engine/backends/cuda.py"),
     "onnx": ("training/", "export/"),
     "onnxruntime": ("engine/backends/onnxruntime", "engine/doctor.py", "export/"),
     "openvino": ("engine/backends/openvino.py", "engine/doctor.py", "export/"),

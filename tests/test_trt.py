@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cuda_double import Cuda, Library
+from cuda_double import Cuda, Library, Management
 from onnx import TensorProto, helper
 from tensorrt_double import VERSIONS, TensorRt
 
@@ -23,11 +25,15 @@ from engine.avatar import Avatar, open_avatar
 from engine.backends import cuda as cuda_module
 from engine.backends import load_graphs, open_backend, plans
 from engine.backends.base import Poisoned
+from engine.backends.batched import open_batch
 from engine.backends.cuda import CudaDevice
+from engine.backends.lanes import SharedBatch
 from engine.backends.plans import PlanCache, Precision
 from engine.controls import Controls
 from engine.errors import BackendError
+from export import progress as progress_module
 from export import trt
+from export.batch import write_batch
 from export.progress import BuildProgress
 
 ROLES = ("audio_encoder", "frame_decoder")
@@ -50,6 +56,8 @@ def install(monkeypatch: pytest.MonkeyPatch, made: TensorRt) -> TensorRt:
     for name, module in (("tensorrt", made.module()), ("pycuda", package), ("pycuda.driver", driver)):
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(cuda_module, "_driver", lambda: Library(made.cuda))
+    management = Management(made.cuda) if made.cuda.driver_number else None
+    monkeypatch.setattr(cuda_module, "_management", lambda: management)
     return made
 
 
@@ -164,6 +172,64 @@ def test_another_tensorrt_wants_other_plans(avatar: Avatar, machine: TensorRt, m
     assert loaded.backend != "tensorrt"
     assert "tensorrt: no TensorRT plan" in str(loaded)
     assert not any(b.reused for b in build(avatar))
+
+
+def test_another_driver_wants_other_plans(avatar: Avatar, machine: TensorRt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number counts, not only the CUDA that it brings: that is 12.8 for all of these."""
+    build(avatar)
+    assert CudaDevice().gpu.driver == "570.86.15, CUDA 12.8"
+    for number, driver in ((b"570.124.06", "570.124.06, CUDA 12.8"), (b"", "CUDA 12.8")):
+        cuda = Cuda()
+        cuda.driver_number = number
+        install(monkeypatch, TensorRt(cuda))
+        with pytest.raises(BackendError, match=rf"no TensorRT plan for Test GPU, .*, driver {re.escape(driver)} yet"):
+            load_graphs([avatar.graph("audio_encoder")], "tensorrt")
+        assert not any(b.reused for b in build(avatar))
+        load_graphs([avatar.graph("audio_encoder")], "tensorrt").graphs[0].close()
+
+
+def test_a_driver_that_does_not_tell_its_number(machine: TensorRt, monkeypatch: pytest.MonkeyPatch) -> None:
+    management = Management(machine.cuda)
+    management.fails = True
+    monkeypatch.setattr(cuda_module, "_management", lambda: management)
+    assert CudaDevice().gpu.driver == "CUDA 12.8"
+
+
+def test_avatars_share_plans_made_for_several(
+    avatar: Avatar,
+    machine: TensorRt,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`--batch 2`: one launch of each graph draws both faces, which are the faces of the CPU."""
+    monkeypatch.setenv("COLUMNS", "200")
+    write_batch(avatar, 2, tmp_path / "two")
+    batch = open_batch(tmp_path / "two", avatar)
+    with pytest.raises(BackendError, match="no TensorRT plan"):
+        SharedBatch(avatar, batch, "tensorrt")
+    assert run_main(capsys, avatar.path, precision="fp32", batch=2)[0] == ""
+    assert re.search(r"frame_decoder.*Tiny layers.* 2 .*fp32", run_main(capsys, list_=True)[1])
+    shared = SharedBatch(avatar, batch, "tensorrt", patience_ms=0)
+    launched = machine.cuda.launches
+    seats = [Animator(avatar, name, graphs=shared.seat()) for name in avatar.people[:2]]
+    alone = [Animator(avatar, name, "onnxruntime") for name in avatar.people[:2]]
+    sound = np.random.default_rng(3).normal(0, 0.1, (2, 3200)).astype(np.float32)
+    drawn = 0
+    for animators in (seats, alone):
+        for animator, samples in zip(animators, sound):
+            animator.push(samples)
+    while alone[0].frames_due():
+        for one, two in zip(seats, alone):
+            assert np.abs(one.next_frame(Controls()).rgba.astype(int) - two.next_frame(Controls()).rgba).max() <= 1
+            drawn += 1
+    assert drawn > 6
+    assert machine.cuda.launches - launched == shared.graphs[0].calls + shared.graphs[1].calls
+    for animator in (*seats, *alone):
+        animator.close()
+    shared.close()
+    assert (machine.cuda.memory, machine.cuda.primary) == ({}, 0)
+    assert "1 to 256" in run_main(capsys, avatar.path, precision="fp32", batch=0)[0]
 
 
 def test_an_altered_plan_is_refused_and_built_again(
@@ -366,15 +432,116 @@ def test_the_command_builds_lists_and_clears(
     assert list(PlanCache().plans()) == []
 
 
+def lines_of(said: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
 def test_progress_as_lines_for_programs(avatar: Avatar, machine: TensorRt, capsys: pytest.CaptureFixture[str]) -> None:
     failed, said = run_main(capsys, avatar.path, precision="fp32", progress_json=True)
     assert not failed
-    lines = [json.loads(line) for line in said.splitlines()]
+    lines = lines_of(said)
     shares = [line["share"] for line in lines if "share" in line]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert [line["built"] for line in lines if "built" in line] == list(ROLES)
-    assert any("Profiling" in line.get("phase", "") for line in lines)
+    for number, role in enumerate(ROLES, 1):
+        own = [line for line in lines if line.get("graph") == role]
+        assert {(line["number"], line["of"]) for line in own} == {(number, 2)}
+        parts = [line["graph_share"] for line in own]
+        assert (parts, parts[0], parts[-1]) == (sorted(parts), 0.0, 1.0)
+    built = [line for line in lines if "built" in line]
+    assert [(line["built"], line["reused"]) for line in built] == [(role, False) for role in ROLES]
+    assert all(line["size_bytes"] > 1000 and line["layers"] == 7 and line["latency_ms"] > 0 for line in built)  # type: ignore[operator]
+    assert any("Profiling" in str(line.get("phase", "")) for line in lines)
+    assert lines[-1] == {"done": True}
+    again = lines_of(run_main(capsys, avatar.path, precision="fp32", progress_json=True)[1])
+    assert [line["reused"] for line in again if "built" in line] == [True, True]
+    assert again[-1] == {"done": True}
+
+
+def test_programs_hear_why_nothing_was_built(
+    avatar: Avatar, machine: TensorRt, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.fails.add("build")
+    failed, said = run_main(capsys, avatar.path, precision="fp32", progress_json=True)
+    last = lines_of(said)[-1]
+    assert last == {"failed": failed.removeprefix("error: "), "kind": "failed"}
+    assert "no implementation for node Conv_3" in failed
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for module in [name for name in sys.modules if name.startswith("export.convert")]:
+        monkeypatch.delitem(sys.modules, module)
+    failed, said = run_main(capsys, avatar.path, progress_json=True)
+    assert lines_of(said)[-1]["kind"] == "not-installed"
+    assert "fp16 graphs need a package that is not installed" in failed
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    failed, said = run_main(capsys, avatar.path, progress_json=True)
+    assert lines_of(said) == [{"failed": failed.removeprefix("error: "), "kind": "not-installed"}]
+    assert re.fullmatch(r"error: tensorrt is not installed [^\n]+", failed)
+
+
+def test_nobody_reading_any_more_cancels(
+    avatar: Avatar, machine: TensorRt, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(facts: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr(progress_module, "say", broken)
+    failed, _ = run_main(capsys, avatar.path, precision="fp32", progress_json=True)
+    assert "cancelled" in failed
+    assert list(PlanCache().plans()) == []
+
+
+CHILD = """
+import os, signal, sys, threading
+sys.path[:0] = [{tests!r}, {root!r}]
+import pytest
+from cuda_double import Cuda
+from tensorrt_double import TensorRt
+from test_trt import install
+from export import progress, trt
+
+with pytest.MonkeyPatch.context() as patch:
+    machine = install(patch, TensorRt(Cuda()))
+    lines = progress.progress_lines()
+    patch.setattr(trt, "progress_lines", lambda: lines)
+
+    def hold():
+        progress.say({{"holding": True}})
+        lines._cancelled.wait(60)
+
+    machine.during_build = hold
+    trt.main({pack!r}, precision="fp32", progress_json=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["word", "signal", "interrupt"])
+def test_a_program_cancels_its_child(avatar: Avatar, tmp_path: Path, how: str) -> None:
+    """As the app does it: `cancel` on stdin everywhere; SIGTERM and SIGINT where there are signals."""
+    if how != "word" and os.name != "posix":
+        pytest.skip("signals of this kind are POSIX")
+    code = CHILD.format(tests=str(Path(__file__).parent), root=str(Path(trt.__file__).parent.parent), pack=avatar.path)
+    code = code.replace("PosixPath(", "__import__('pathlib').Path(").replace(
+        "WindowsPath(", "__import__('pathlib').Path("
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"MOUTHPIECE_PLANS": str(tmp_path / "plans")},
+    )  # fmt: skip
+    assert child.stdin is not None
+    assert child.stdout is not None
+    for line in child.stdout:
+        if "holding" in line:
+            break
+    if how == "word":
+        child.stdin.write("cancel\n")
+        child.stdin.flush()
+    else:
+        child.send_signal(signal.SIGTERM if how == "signal" else signal.SIGINT)
+    said, complaints = child.communicate(timeout=60)
+    assert child.returncode == 1
+    last = lines_of(said)[-1]
+    assert last["kind"] == "cancelled"
+    assert "cancelled while building audio_encoder.onnx; no plan was written" in complaints
+    assert not list((tmp_path / "plans").glob("*.plan"))
 
 
 @pytest.mark.parametrize("size", ["2", "G", "-1G", "2T", "nan", "9999G"])

@@ -26,7 +26,7 @@ from engine.backends import load_graphs
 
 ROOT = Path(__file__).parent.parent
 API = os.environ.get("MOUTHPIECE_TENSORRT_API", "")
-SOURCES = ("export/trt.py", "export/progress.py", "engine/backends/tensorrt.py")
+SOURCES = ("export/trt_network.py", "export/progress.py", "engine/backends/tensorrt.py")
 FLAGS = {name for enums in ENUMS.values() for name in enums}
 needs_api = pytest.mark.skipif(
     not API, reason="MOUTHPIECE_TENSORRT_API does not name a folder with TensorRT's Python bindings"
@@ -183,7 +183,9 @@ def test_types_hold_against_the_generated_stubs(tmp_path: Path) -> None:
         f"--cache-dir={tmp_path / 'cache'}",
     ]
     environment = os.environ | {"MYPYPATH": f"{API}/typings"}
-    files = [str(ROOT / file) for file in (*SOURCES, "engine/backends/cuda.py")]
+    files = [
+        str(ROOT / file) for file in (*SOURCES, "export/trt.py", "export/trt_report.py", "engine/backends/cuda.py")
+    ]
     for what, expected in (([str(wrong)], 1), (files, 0)):
         done = subprocess.run([*command, *what], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == expected, done.stdout

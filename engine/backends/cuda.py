@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from engine.backends.base import NotInstalled
 from engine.errors import BackendError
 
+_DRIVER_TEXT_BYTES = 80  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads, such as torch's, may go on allocating
 
 
@@ -29,7 +30,7 @@ class Gpu:
 
     name: str
     compute_capability: str  # "8.9"
-    driver: str  # highest CUDA version of the driver, "12.8"
+    driver: str  # number of the display driver and the CUDA it brings, "570.86.15, CUDA 12.8"
     memory_bytes: int
 
 
@@ -59,7 +60,8 @@ class CudaDevice:
     def _describe(self) -> Gpu:
         major, minor = self._device.compute_capability()
         version = int(self._cuda.get_driver_version())
-        driver = f"{version // 1000}.{version % 1000 // 10}"
+        cuda = f"CUDA {version // 1000}.{version % 1000 // 10}"
+        driver = ", ".join(filter(None, (driver_number(), cuda)))
         return Gpu(str(self._device.name()), f"{major}.{minor}", driver, int(self._device.total_memory()))
 
     @contextmanager
@@ -206,6 +208,29 @@ def _leave(context: int) -> None:
     driver, current = _driver(), ctypes.c_void_p()
     if driver.cuCtxGetCurrent(ctypes.byref(current)) == 0 and current.value == context:
         driver.cuCtxPopCurrent_v2(ctypes.byref(current))
+
+
+def driver_number() -> str:
+    """Number of the display driver, "570.86.15"; empty where it cannot be asked, as on Jetson. CUDA's own version stays the
+    same over many drivers, whose compilers and kernels differ. Source: NVML API, system queries.
+    """
+    library = _management()
+    if library is None or library.nvmlInit_v2():
+        return ""
+    try:
+        text = ctypes.create_string_buffer(_DRIVER_TEXT_BYTES)
+        failed = library.nvmlSystemGetDriverVersion(text, ctypes.c_uint(len(text)))
+        return "" if failed else text.value.decode("ascii", "replace")
+    finally:
+        library.nvmlShutdown()
+
+
+def _management() -> Any:
+    """NVIDIA's management library, which comes with the display driver, or None."""
+    try:
+        return ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+    except OSError:
+        return None
 
 
 def _driver() -> Any:

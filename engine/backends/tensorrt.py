@@ -7,6 +7,7 @@ here builds or trusts a file that `PlanCache` did not open.
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,26 +45,31 @@ class TensorRtBackend:
         precisions: tuple[Precision, ...] = PREFERRED,
     ) -> None:
         self._version, self._precisions = tensorrt_version(), precisions
-        self._device, self._cache = CudaDevice(device), cache or PlanCache()
+        self._index, self._cache = device, cache or PlanCache()
+        self._device: CudaDevice | None = CudaDevice(device)
         self._graphs = 0
 
     def load(self, model: bytes, spec: GraphSpec) -> "TensorRtGraph":
         """Raises `PlanMissing` if no plan was built for this graph here, `BackendError` if the plan is not what `spec`
         declares.
         """
-        wanted = plan_key(model, self._precisions[0], self._version, self._device.gpu)
-        key, sealed = self._cache.find(wanted, self._precisions)
-        label = f"TensorRT {key.tensorrt} on {key.gpu}, {key.precision}"
-        graph = TensorRtGraph(
-            self._device, sealed.payload, spec, label, self._released, host_code=key.version_compatible
-        )
+        device = self._device = self._device or CudaDevice(self._index)
         self._graphs += 1
-        return graph
+        try:
+            wanted = plan_key(model, self._precisions[0], self._version, device.gpu)
+            key, sealed = self._cache.find(wanted, self._precisions)
+            label = f"TensorRT {key.tensorrt} on {key.gpu}, {key.precision}"
+            return TensorRtGraph(device, sealed.payload, spec, label, self._released, host_code=key.version_compatible)
+        except BaseException:
+            self._released()
+            raise
 
     def _released(self) -> None:
+        """The device is given back with the last graph, also with one that could not be loaded."""
         self._graphs -= 1
-        if not self._graphs:
+        if not self._graphs and self._device is not None:
             self._device.close()
+            self._device = None
 
 
 def tensorrt_version() -> str:
@@ -157,6 +163,8 @@ class TensorRtGraph:
                 self._allocate()
                 self._prepare()
             except BaseException:
+                with suppress(BackendError):  # the stream may still hold work on memory that is freed next
+                    device.synchronize()
                 self._free()
                 raise
         self._open = True
