@@ -10,7 +10,7 @@ import pytest
 from training.stages.ablations import ROWS, AblationsConfig, main, steps_done, turns
 from training.stages.run import StageError
 from training.stages.speech2video import PARTS
-from training.tables import ABLATIONS
+from training.tables.__main__ import ABLATIONS
 
 
 def test_rows_are_what_the_stage_can_leave_out_and_what_the_table_shows() -> None:

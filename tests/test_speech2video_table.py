@@ -15,7 +15,9 @@ from training.models.speech2video.syncnet import SyncNet, SyncNetConfig
 from training.stages.run import StageError
 from training.stages.speech2video import load_run, save_strip
 from training.stages.syncnet import load_judge
-from training.tables import PAPER, Judge, Row, as_tensor, as_text, held_stills, images_of
+from training.tables.__main__ import PAPER, as_text
+from training.tables.drawn import held_stills, images_of
+from training.tables.judge import Judge, Row, as_tensor
 
 
 def runs_of(people: int = 3, frames: int = 8) -> FaceRuns:
