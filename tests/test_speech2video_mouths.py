@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.data.clip import Clip, ClipError, ClipInfo
+from training.data.clip import Clip, ClipError, ClipInfo, Truth, add_pixels, write_clip
 from training.data.mouths import cut_clip, cut_mouth, mouth_boxes
+from training.data.stored import stored_frames
 from training.models.speech2video.syncnet import FRAMES, distances, sound_windows, stacks
+from training.rig.drawing import _Encoder, read_pixels
 from training.stages.run import StageError
 from training.stages.syncnet import GRID, SeenAndHeard, batch_of, judge_truth, moments_of, prepare
 
@@ -124,3 +126,45 @@ def test_missing_mouths_are_said_with_the_command(tmp_path: Path) -> None:
     (tmp_path / "corpus.json").write_text('{"format": "mouthpiece-corpus/1"}')
     with pytest.raises(StageError, match=r"training\.data\.mouths"):
         prepare(tmp_path, tmp_path / "mouths", 16, "train")
+
+
+def with_pixels(folder: Path, frames: int = 12, size: int = 64) -> Clip:
+    """A clip whose pixels are bright on a dark rim, and fade in."""
+    info = ClipInfo(
+        id="p",
+        person="A",
+        voice="v",
+        sentence="s",
+        split="train",
+        source="x",
+        real_voice=True,
+        frames=frames,
+        size=size,
+    )
+    shapes = {name: np.zeros((frames, *tail), np.float32) for name, tail in Truth.SHAPES.items()}
+    shapes["landmarks"][:, 36], shapes["landmarks"][:, 45] = (20, 24), (44, 24)
+    shapes["landmarks"][:, 48:68] = (32, 40)
+    clip = write_clip(folder, info, np.zeros(frames * 533, np.float32), Truth(**shapes))
+    files = {name: folder / name for name in ("rgb.mp4", "alpha.mp4")}
+    for name, layout, pixel_format in (("rgb.mp4", "rgb24", "yuv420p"), ("alpha.mp4", "gray", "gray")):
+        coder = _Encoder(files[name], size, 30, pixel_format)
+        for k in range(frames):
+            plane = np.full((size, size), 20, np.uint8)
+            plane[8:-8, 8:-8] = 60 + 12 * k
+            coder.write(np.dstack([plane] * 3) if layout == "rgb24" else plane, layout)
+        coder.close()
+    return add_pixels(clip, files)
+
+
+def test_stored_frames_are_what_the_rig_reads_and_only_those_wanted(tmp_path: Path) -> None:
+    clip = with_pixels(tmp_path)
+    whole = list(read_pixels(clip))
+    assert all(np.array_equal(a, b) for a, b in zip(stored_frames(clip), whole, strict=True))
+    some = list(stored_frames(clip, range(2, 11, 4)))
+    assert all(np.array_equal(a, whole[k]) for a, k in zip(some, (2, 6, 10), strict=True))
+    mouths = cut_clip(clip, 16)
+    assert mouths.shape == (12, 16, 16, 3)
+    assert mouths[11].mean() > mouths[0].mean() + 20
+    (clip.folder / "rgb.mp4").write_bytes(b"no film")
+    with pytest.raises(ClipError, match="cannot read its pixels"):
+        list(stored_frames(clip))

@@ -55,9 +55,9 @@ class AdversarialConfig:
     turn_batch: int = 1
     judged: int = 2
     """Frames of a step that are drawn whole and judged."""
-    adversarial_weight: float = 0.03
-    similarity_weight: float = 2.0
-    gradient_weight: float = 4.0
+    adversarial_weight: float = 0.1
+    similarity_weight: float = 5.0
+    gradient_weight: float = 10.0
     judges_first: int = 60
     """Steps in which the judges learn alone, before they have a say; it then grows over as many again."""
     check_every: int = 200

@@ -155,4 +155,4 @@ def main(config: TableConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Annotated[TableConfig, tyro.conf.arg(name="")])))
+    sys.exit(main(tyro.cli(Annotated[TableConfig, tyro.conf.arg(name="")], prog="python -m training.tables")))
