@@ -5,13 +5,18 @@
 Encoder: step 1 from one random state, so that state itself is compared, then `--steps` hops of sound, each back end
 with its own state, which shows drift. Decoder: frames with conditions all over their ranges, layer by layer, and the
 picture.
+
+The limit is 1e-4, or twice what float32 costs torch itself (against the same checkpoint in float64), where that is more:
+no float32 program can be held to less. It is more for `weight` alone, the shares of the stills: they follow from where a
+search over the head's surface ended, read at silhouettes where the surface falls off by centimetres from cell to cell.
 """
 
+import copy
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,16 +45,21 @@ PIXEL_LAYERS = ("grid", "paint_flow")
 @dataclass(frozen=True)
 class Difference:
     """The largest difference of one tensor between torch and a back end, in the tensor's unit (pixels: shares of the
-    still).
+    still). `float32_itself`: that between torch in float32 and in float64.
     """
 
     backend: str
     what: str
     largest: float
+    float32_itself: float = 0.0
+
+    @property
+    def limit(self) -> float:
+        return max(TOLERANCE, 2 * self.float32_itself)
 
     @property
     def passes(self) -> bool:
-        return self.largest <= TOLERANCE
+        return self.largest <= self.limit
 
 
 def with_open_state(model: bytes, spec: GraphSpec) -> GraphSpec:
@@ -106,23 +116,28 @@ def compare_decoder(avatar: Avatar, models: Models, backend: str, frames: int) -
     model, spec = avatar.graph("frame_decoder")
     graph = open_backend(backend).load(model, spec)
     module = OneFrame(models.composer).eval()
+    exact = copy.deepcopy(module).double()
     worst = {t.name: 0.0 for t in spec.outputs}
-    picture = 0.0
+    itself, picture = dict(worst), 0.0
     try:
         for seed in range(frames):
             person = avatar.people[seed % len(avatar.people)]
             inputs = random_inputs(avatar, person, seed)
             _, found = graph.step(graph.initial(), inputs)
+            given = [torch.from_numpy(inputs[t.name]) for t in spec.inputs]
             with torch.no_grad():
-                answers = module(*(torch.from_numpy(inputs[t.name]) for t in spec.inputs))
-            truth = {t.name: value.numpy() for t, value in zip(spec.outputs, answers, strict=True)}
+                truth, fine = (
+                    {t.name: value.numpy() for t, value in zip(spec.outputs, answers, strict=True)}
+                    for answers in (module(*given), exact(*(value.double() for value in given)))
+                )
             for name, value in truth.items():
                 unit = avatar.size if name in PIXEL_LAYERS else 1
                 worst[name] = max(worst[name], _difference(backend, name, found[name], value).largest / unit)
+                itself[name] = max(itself[name], _difference(backend, name, value, fine[name]).largest / unit)
             picture = max(picture, picture_difference(avatar, person, found, truth))
     finally:
         graph.close()
-    return [Difference(backend, name, value) for name, value in worst.items()] + [
+    return [Difference(backend, name, value, itself[name]) for name, value in worst.items()] + [
         Difference(backend, "mean of the picture", picture)
     ]
 
@@ -164,7 +179,7 @@ def main(
     frames: int = 6,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Compares a pack with the checkpoints it was made from; exits with 1 if a difference is over 1e-4.
+    """Compares a pack with the checkpoints it was made from; exits with 1 if a difference is over its limit, 1e-4.
 
     Args:
         avatar: The pack.
@@ -182,16 +197,16 @@ def main(
     except (ValueError, OSError, MouthpieceError) as error:
         sys.exit(f"error: {error}")
     if json_:
-        print(
-            json.dumps(
-                [{"backend": d.backend, "what": d.what, "largest": d.largest, "passes": d.passes} for d in found],
-                indent=1,
-            )
-        )
+        print(json.dumps([asdict(d) | {"limit": d.limit, "passes": d.passes} for d in found], indent=1))
     else:
-        table = Table("back end", "tensor", "largest difference", "")
+        table = Table("back end", "tensor", "largest difference", "float32 itself", "")
         for d in found:
-            table.add_row(d.backend, d.what, f"{d.largest:.2e}", "ok" if d.passes else "[red]over 1e-4[/red]")
+            limit = "1e-4" if d.limit == TOLERANCE else f"{d.limit:.1e}"
+            verdict = (
+                "ok" if d.largest <= TOLERANCE else f"ok, limit {limit}" if d.passes else f"[red]over {limit}[/red]"
+            )
+            own = f"{d.float32_itself:.2e}" if d.float32_itself else ""
+            table.add_row(d.backend, d.what, f"{d.largest:.2e}", own, verdict)
         Console().print(table)
     if not all(d.passes for d in found):
         sys.exit(1)

@@ -73,6 +73,16 @@ def test_parity_with_torch(avatar: Avatar, runs: tuple[Path, Path], capsys: pyte
     assert all(entry["passes"] for entry in found)
     assert {entry["what"] for entry in found} >= {t.name for t in (*encoder.outputs, *decoder.outputs)}
     assert {entry["backend"] for entry in found} == set(BACKENDS)
+    outputs = {t.name for t in decoder.outputs}
+    own = [entry["float32_itself"] for entry in found if entry["what"] in outputs]
+    assert 0 < max(own) < 1e-3
+
+
+def test_no_back_end_is_held_to_more_than_float32_can() -> None:
+    assert parity.Difference("x", "weight", 1.5e-4, float32_itself=1e-4).passes
+    assert not parity.Difference("x", "weight", 2.1e-4, float32_itself=1e-4).passes
+    assert not parity.Difference("x", "paint", 1.5e-4, float32_itself=5e-6).passes
+    assert not parity.Difference("x", "context", 1.1e-4).passes
 
 
 def test_parity_notices_another_checkpoint(
