@@ -36,7 +36,7 @@ def choices_of(devices: Sequence[Listed]) -> Choices:
         else:
             cameras.append((device.name, device.host))
     if SAMPLE.is_file():
-        mics.append(("Bundled sample (no microphone)", str(SAMPLE)))
+        mics.append(("Bundled sample (a voice)", str(SAMPLE)))
     mics.append(("Off", "none"))
     backends = [("Automatic", "auto"), *((BACKEND_WORDS.get(name, name), name) for name in BACKENDS)]
     return {"mic": mics, "monitor": monitors, "camera": cameras, "backend": backends}

@@ -1,11 +1,12 @@
 """The devices, the picture's size and the back end, by name. Like every panel it shows a View and emits `changed(dict)`."""
 
 from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtWidgets import QComboBox, QFrame, QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout
+from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout
 
 from gui.panels import Panel
 from gui.plans import GRAPHS
 from gui.state import QUALITIES, Preparing, View
+from gui.widgets import Choice
 
 _NAMES = {
     "mic": "Microphone", "monitor": "Monitor", "camera": "Camera", "quality": "Picture", "backend": "Engine",
@@ -23,13 +24,10 @@ class DevicesPanel(Panel):
 
     def __init__(self) -> None:
         super().__init__("DEVICES")
-        self.boxes: dict[str, QComboBox] = {}
+        self.boxes: dict[str, Choice] = {}
         grid = QGridLayout()
         for row, (field, name) in enumerate(_NAMES.items()):
-            box = QComboBox()
-            box.setAccessibleName(name)
-            box.setMinimumContentsLength(14)
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box = Choice(name)
             box.activated.connect(lambda i, f=field: self.changed.emit({f: self.boxes[f].itemData(i)}))
             grid.addWidget(QLabel(name), row, 0)
             grid.addWidget(box, row, 1)
@@ -56,7 +54,7 @@ class DevicesPanel(Panel):
             self._choose(box, chosen)
 
     @staticmethod
-    def _choose(box: QComboBox, value: object) -> None:
+    def _choose(box: Choice, value: object) -> None:
         if value is None:
             return
         index = box.findData(value)

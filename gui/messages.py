@@ -13,11 +13,10 @@ def tell(parent: QWidget, title: str, words: str) -> None:
 
 def engine_stopped(parent: QWidget, reason: str, restart: Callable[[], None], open_log: Callable[[], None]) -> None:
     """The engine died: says so and offers to start it again; the camera meanwhile shows a still."""
-    box = QMessageBox(
-        QMessageBox.Icon.Warning, "The engine stopped", reason, QMessageBox.StandardButton.NoButton, parent
-    )
+    title = "The engine stopped"
+    box = QMessageBox(QMessageBox.Icon.Warning, title, title, QMessageBox.StandardButton.NoButton, parent)
     box.setInformativeText(
-        "The camera keeps showing the last picture. Start the engine again, or save the log for a bug report."
+        f"{reason}\n\nThe camera keeps showing the last picture. Start the engine again, or save the log for a bug report."
     )
     again = box.addButton("Start again", QMessageBox.ButtonRole.AcceptRole)
     log = box.addButton("Open the log", QMessageBox.ButtonRole.ActionRole)

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from PyQt6.QtCore import QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QIcon, QPixmap
+from PyQt6.QtCore import QRectF, QSize, Qt, pyqtSignal
+from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PyQt6.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QColorDialog,
-    QComboBox,
     QFileDialog,
     QGridLayout,
     QHBoxLayout,
@@ -21,8 +20,9 @@ from PyQt6.QtWidgets import (
 )
 
 from gui import moods
+from gui.pad import Pad
 from gui.state import BACKGROUNDS, GAZE_MODES, MOODS, POSE_LIMITS_DEG, RANGES, View
-from gui.widgets import Dial, Pad, panel
+from gui.widgets import LABEL_PX, Choice, Dial, panel
 
 _BACKGROUND_WORDS = {
     "colour": "Colour",
@@ -40,6 +40,10 @@ def _percent(value: float) -> str:
 
 def _degrees(value: float) -> str:
     return f"{value:+.0f}°" if round(value) else "0°"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:+.0f} %" if round(100 * value) else "0 %"
 
 
 class Panel(QWidget):
@@ -139,9 +143,10 @@ class PosePanel(Panel):
         self.column.addWidget(self.pad)
         self.roll = self.dial("roll", "Tilt", 0.0, _degrees)
         row = QHBoxLayout()
-        row.addWidget(QLabel("Gaze"))
-        self.gaze = QComboBox()
-        self.gaze.setAccessibleName("Gaze")
+        label = QLabel("Gaze")
+        label.setMinimumWidth(LABEL_PX)
+        row.addWidget(label)
+        self.gaze = Choice("Gaze")
         for mode in GAZE_MODES:
             self.gaze.addItem(_GAZE_WORDS[mode], mode)
         self.gaze.activated.connect(lambda i: self.changed.emit({"gaze": self.gaze.itemData(i)}))
@@ -171,8 +176,7 @@ class ScenePanel(Panel):
 
     def __init__(self) -> None:
         super().__init__("SCENE")
-        self.kind = QComboBox()
-        self.kind.setAccessibleName("Background")
+        self.kind = Choice("Background")
         for kind in BACKGROUNDS:
             self.kind.addItem(_BACKGROUND_WORDS[kind], kind)
         self.kind.activated.connect(self._chosen)
@@ -183,12 +187,29 @@ class ScenePanel(Panel):
         row.addWidget(self.kind, 1)
         row.addWidget(self.pick)
         self.column.addLayout(row)
-        self.zoom = self.dial("zoom", "Zoom", 1.0, lambda v: f"{v:.2f} x")
+        self.zoom = self.dial("zoom", "Zoom", 1.0, lambda v: f"{v:.2f} ×")
+        self.across = self.dial("offset_x", "Sideways", 0.0, _share)
+        self.up = self.dial("offset_y", "Height", 0.0, lambda v: _share(-v))
         self.mirror = QCheckBox("Mirror my preview")
         self.mirror.setToolTip("As in a mirror; what the camera sends is never mirrored")
         self.mirror.toggled.connect(lambda on: self.changed.emit({"mirror": on}))
         self.column.addWidget(self.mirror)
         self._intent_image, self._intent_colour = "", ""
+        self._swatch = ("", "")
+
+    def _colour_icon(self, colour: str) -> QIcon:
+        """A square of the colour with a rim that shows on either theme, sharp on any screen."""
+        side, scale = self.pick.iconSize().height(), self.devicePixelRatioF()
+        swatch = QPixmap(round(side * scale), round(side * scale))
+        swatch.setDevicePixelRatio(scale)
+        swatch.fill(Qt.GlobalColor.transparent)
+        p = QPainter(swatch)
+        p.setRenderHint(QPainter.RenderHint.Antialiasing)
+        p.setPen(QColor("#8b939e"))
+        p.setBrush(QColor(colour))
+        p.drawRoundedRect(QRectF(1, 1, side - 4, side - 2), 3, 3)  # the words begin where the icon ends
+        p.end()
+        return QIcon(swatch)
 
     def _chosen(self, index: int) -> None:
         kind = self.kind.itemData(index)
@@ -219,9 +240,9 @@ class ScenePanel(Panel):
         self._intent_image, self._intent_colour = intent.image, intent.colour
         self.kind.setCurrentIndex(self.kind.findData(intent.background))
         self.pick.setEnabled(intent.background in ("colour", "image", "blur"))
-        swatch = QPixmap(14, 14)
-        swatch.fill(QColor(intent.colour))
-        self.pick.setIcon(QIcon(swatch) if intent.background == "colour" else QIcon())
+        if self._swatch != (intent.background, intent.colour):
+            self._swatch = (intent.background, intent.colour)
+            self.pick.setIcon(self._colour_icon(intent.colour) if intent.background == "colour" else QIcon())
         self.mirror.blockSignals(True)
         self.mirror.setChecked(intent.mirror)
         self.mirror.blockSignals(False)

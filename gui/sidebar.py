@@ -42,7 +42,7 @@ def _column(*parts: QWidget) -> QScrollArea:
     inside = QWidget()
     inside.setObjectName("column")
     layout = QVBoxLayout(inside)
-    layout.setContentsMargins(2, 8, 8, 2)
+    layout.setContentsMargins(2, 8, 4, 2)
     layout.setSpacing(10)
     for part in parts:
         layout.addWidget(part)

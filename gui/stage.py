@@ -3,9 +3,9 @@
 from PyQt6.QtCore import pyqtSignal
 from PyQt6.QtWidgets import QHBoxLayout, QLabel, QMenu, QPushButton, QToolButton, QVBoxLayout, QWidget
 
+from gui.meter import LevelMeter
 from gui.preview import Preview, Pull
 from gui.state import View
-from gui.widgets import LevelMeter
 
 APPEARANCES = (("As the system", "system"), ("Light", "light"), ("Dark", "dark"))
 
@@ -91,6 +91,7 @@ class Stage(QWidget):
         mark(self.camera, view.live)
         self.camera.setText(view.camera_button)
         self.record.setText(view.record_button)
+        mark(self.record, bool(view.intent.recording))
         self.mute.setChecked(view.muted)
         self.mute.setText("Muted" if view.muted else "Mute")
         self.meter.show_level(view.level, view.clipping, view.muted)

@@ -49,6 +49,8 @@ QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus {{ border
 QPushButton:checked, QToolButton:checked {{ background: {accent}; color: {on_accent}; border-color: {accent}; }}
 QPushButton#primary {{ background: {accent}; color: {on_accent}; border-color: {accent}; font-weight: 600; padding: 9px 18px; }}
 QPushButton#primary[live="true"] {{ background: {alert}; border-color: {alert}; color: #ffffff; }}
+QPushButton[live="true"] {{ color: {alert}; border-color: {alert}; font-weight: 600; }}
+QFrame#inset QPushButton {{ background: {panel}; }}
 QPushButton:disabled, QToolButton:disabled {{ color: {quiet}; }}
 QToolButton#health {{ border: none; background: transparent; color: {quiet}; padding: 2px 4px; text-align: left; }}
 QComboBox, QLineEdit, QSpinBox, QPlainTextEdit {{ background: {field}; color: {text}; border: 1px solid {line}; border-radius: 7px;
@@ -69,13 +71,19 @@ QTabBar::tab:focus {{ color: {accent}; }}
 QScrollBar:vertical {{ background: transparent; width: 10px; }}
 QScrollBar::handle:vertical {{ background: {line}; border-radius: 5px; min-height: 30px; }}
 QScrollBar::add-line, QScrollBar::sub-line {{ height: 0; }}
-QMenu {{ background: {panel}; color: {text}; border: 1px solid {line}; }}
+QMenu {{ background: {panel}; color: {text}; border: 1px solid {line}; padding: 4px; }}
+QMenu::item {{ padding: 6px 26px 6px 14px; border-radius: 5px; }}
 QMenu::item:selected {{ background: {accent}; color: {on_accent}; }}
 QToolTip {{ background: {panel}; color: {text}; border: 1px solid {line}; }}
 QDialog {{ background: {window}; color: {text}; border: 1px solid {line}; }}
 QLabel#good {{ color: {good}; font-weight: 700; }}
 QLabel#mend {{ color: {alert}; font-weight: 700; }}
-QCheckBox {{ color: {text}; }}
+QCheckBox {{ color: {text}; spacing: 8px; }}
+QCheckBox::indicator {{ width: 16px; height: 16px; border: 1px solid {quiet}; border-radius: 4px; background: {field}; }}
+QCheckBox::indicator:checked {{ background: {accent}; border-color: {accent}; image: url({check}); }}
+QCheckBox::indicator:focus {{ border: 2px solid {text}; }}
+QCheckBox:disabled {{ color: {quiet}; }}
+QCheckBox::indicator:disabled {{ border-color: {line}; }}
 """
 
 
@@ -114,6 +122,8 @@ def apply(app: QApplication, choice: str) -> Colours:
     ):
         palette.setColor(role, QColor(value))
     app.setPalette(palette)
-    chevron = (ASSETS / f"chevron-{'dark' if c is DARK else 'light'}.svg").as_posix()
-    app.setStyleSheet(_SHEET.format(**vars(c), chevron=chevron))
+    pictures = {
+        name: (ASSETS / f"{name}-{'dark' if c is DARK else 'light'}.svg").as_posix() for name in ("chevron", "check")
+    }
+    app.setStyleSheet(_SHEET.format(**vars(c), **pictures))
     return c

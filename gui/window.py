@@ -10,10 +10,10 @@ from gui import messages, theme
 from gui.bridge import Bridge
 from gui.files import Files, write_picture
 from gui.keyboard import KeysEverywhere
+from gui.pad import Pad
 from gui.sidebar import Sidebar
 from gui.stage import Stage
 from gui.state import View
-from gui.widgets import Pad
 
 if TYPE_CHECKING:
     from gui.health import HealthWindow
@@ -145,6 +145,12 @@ class Window(QWidget):
     def set_theme(self, choice: str) -> None:
         self.bridge.settings.theme = choice
         self.dress()
+        if self.health is not None:  # its plots are painted in the old colours
+            was_open = self.health.isVisible()
+            self.health.deleteLater()
+            self.health = None
+            if was_open:
+                self.open_health()
 
     def tell(self, title: str, words: str) -> None:
         """A message that does not block the event loop."""

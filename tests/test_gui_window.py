@@ -163,7 +163,7 @@ def test_happy_changes_the_mouth_and_mute_closes_it(qtbot, window):
 
 
 def test_the_meter_falls_when_no_more_is_heard(qtbot):
-    from gui.widgets import LevelMeter
+    from gui.meter import LevelMeter
 
     meter = LevelMeter()
     qtbot.addWidget(meter)
