@@ -4,55 +4,39 @@
     python -m export.bench cast.avatar --backends openvino,onnxruntime --json --chart speed.png
 
 Stages: one hop of the encoder, one frame of the decoder, compositing of the layers, and end to end: the sound of one
-frame goes in (3 or 4 hops), the finished RGBA comes out. Back ends take turns in short rounds, so that a machine that
-is busy or slows down with heat does so for all of them.
+frame goes in (3 or 4 hops), the finished RGBA comes out. "Newest sample": from the hop that makes a frame due to its RGBA,
+as it is in use, where the hops before have long been heard. Microphone to frame adds what the frame is behind its newest
+sound by design, the pack's look-ahead; the sound card before and the screen after are not in it. Back ends take turns in
+short rounds, so that a machine that is busy or slows down with heat does so for all of them.
 """
 
 import json
-import os
-import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import psutil
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from engine.animator import Animator
 from engine.avatar import Avatar, open_avatar
 from engine.backends import BACKENDS, load_graphs
+from engine.backends.batched import LARGEST
 from engine.controls import Controls
 from engine.errors import BackendError, MouthpieceError
 from engine.layers import LayersPainter
-from engine.manifest import FPS, HOP_SAMPLES, LayersPicture
+from engine.manifest import FPS, RATE, LayersPicture
+from export.bench_batch import SIZES, measure_batches, print_batches
+from export.bench_report import NEWEST, PARTS, REFERENCE, STAGES, WHOLE, Result, as_json, draw_chart, print_table
 from export.signals import random_inputs, speech_like
 
-REFERENCE = "onnxruntime"
-STAGES = ("encoder", "decoder", "compositing", "end to end")
 ROUNDS = 8
-
-
-@dataclass
-class Result:
-    """Figures of one back end; times in milliseconds. `ratio`: how many times as fast as ONNX Runtime's median on the
-    CPU.
-    """
-
-    backend: str
-    device: str = ""
-    start_ms: float = 0.0
-    memory_mb: float = 0.0
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
-    frames_per_second: float = 0.0
-    times_real_time: float = 0.0
-    unavailable: str = ""
 
 
 def percentiles(times_ms: NDArray[np.float64]) -> dict[str, float]:
@@ -83,7 +67,12 @@ class Subject:
         self.start_ms = (time.perf_counter() - began) * 1000
         self.memory_mb = max(0.0, _resident_mb() - before)
         self.animator = Animator(avatar, backend=backend, threads=threads)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what was measured."""
         self.times: dict[str, list[float]] = {stage: [] for stage in STAGES}
+        self.from_microphone: list[float] = []
 
     def _painter(self, avatar: Avatar) -> Callable[[], object]:
         picture = avatar.manifest.picture
@@ -95,7 +84,7 @@ class Subject:
         return lambda: painter.paint(kept)
 
     def stage(self, name: str) -> Callable[[], object]:
-        return {"encoder": self._hop, "decoder": self._frame, "compositing": self.draw, "end to end": self._whole}[name]
+        return {"encoder": self._hop, "decoder": self._frame, "compositing": self.draw}[name]
 
     def _hop(self) -> None:
         self.hop = (self.hop + 1) % len(self.hops)
@@ -105,25 +94,36 @@ class Subject:
         self.decoder.step(self.decoder.initial(), self.fresh)
 
     def _whole(self) -> None:
+        """One frame from its sound, hop by hop as it comes from a microphone."""
+        began = newest = time.perf_counter()
         while not self.animator.frames_due():
             self.hop = (self.hop + 1) % len(self.hops)
+            newest = time.perf_counter()
             self.animator.push(self.hops[self.hop])
-        self.animator.next_frame(Controls())
+        frame = self.animator.next_frame(Controls())
+        ended = time.perf_counter()
+        self.times[WHOLE].append((ended - began) * 1000)
+        self.times[NEWEST].append((ended - newest) * 1000)
+        behind_s = float(Fraction(frame.newest_sample, RATE) - frame.time)
+        self.from_microphone.append((behind_s + ended - newest) * 1000)
 
     def measure(self, count: int) -> None:
         """Runs every stage `count` times and keeps the times."""
-        for stage in STAGES:
+        for stage in PARTS:
             work = self.stage(stage)
             for _ in range(count):
                 began = time.perf_counter()
                 work()
                 self.times[stage].append((time.perf_counter() - began) * 1000)
+        for _ in range(count):
+            self._whole()
 
     def result(self, name: str) -> Result:
         stages = {stage: percentiles(np.array(times)) for stage, times in self.times.items()}
-        rate = 1000 / float(np.mean(self.times["end to end"]))
+        rate = 1000 / float(np.mean(self.times[WHOLE]))
         start, memory = round(self.start_ms, 1), round(self.memory_mb, 1)
-        return Result(name, self.decoder.device, start, memory, stages, round(rate, 1), round(rate / FPS, 2))
+        latency = percentiles(np.array(self.from_microphone))
+        return Result(name, self.decoder.device, start, memory, stages, latency, round(rate, 1), round(rate / FPS, 2))
 
     def close(self) -> None:
         self.animator.close()
@@ -146,7 +146,7 @@ def measure(avatar: Avatar, backends: Sequence[str], frames: int, threads: int) 
                 results[name] = Result(name, unavailable=str(error))
         for subject in subjects.values():
             subject.measure(max(2, frames // 20))
-            subject.times = {stage: [] for stage in STAGES}
+            subject.forget()
         for _ in range(ROUNDS):
             for subject in subjects.values():
                 subject.measure(max(1, frames // ROUNDS))
@@ -157,97 +157,19 @@ def measure(avatar: Avatar, backends: Sequence[str], frames: int, threads: int) 
     return [results[name] for name in wanted]
 
 
-def ratios(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """By back end and stage: median of ONNX Runtime on the CPU over median of the back end; above 1 is faster."""
-    reference = next(r for r in results if r.backend == REFERENCE)
-    if reference.unavailable:
-        return {}
-    return {
-        r.backend: {s: round(reference.stages[s]["p50"] / max(r.stages[s]["p50"], 1e-6), 2) for s in STAGES}
-        for r in results
-        if not r.unavailable
-    }
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were taken on, and how busy it was."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": platform.platform(),
-        "load": load,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def _resident_mb() -> float:
     return float(psutil.Process().memory_info().rss) / 2**20
 
 
-def print_table(results: Sequence[Result], console: Console) -> None:
-    against = ratios(results)
-    table = Table("back end", "stage", "p50 ms", "p95 ms", "p99 ms", "× ORT CPU", caption=_caption())
-    for r in results:
-        if r.unavailable:
-            table.add_row(r.backend, "[dim]not here[/dim]", "", "", "", "", end_section=True)
-            console.print(f"{r.backend}: {r.unavailable}", style="dim", highlight=False)
-            continue
-        for stage in STAGES:
-            t = r.stages[stage]
-            ratio = against.get(r.backend, {}).get(stage)
-            cells = (f"{t['p50']:.2f}", f"{t['p95']:.2f}", f"{t['p99']:.2f}", f"{ratio:.2f}" if ratio else "")
-            table.add_row(r.backend if stage == STAGES[0] else "", stage, *cells, end_section=stage == STAGES[-1])
-    console.print(table)
-    for r in results:
-        if not r.unavailable:
-            speed = f"{r.frames_per_second:.0f} frames/s ({r.times_real_time:.1f} × real time)"
-            console.print(f"{r.device}: {speed}, start {r.start_ms:.0f} ms, {r.memory_mb:.0f} MB", highlight=False)
-
-
-def _caption() -> str:
-    facts = machine()
-    return (
-        f"{facts['cpu']}, {facts['cores']} cores, load "
-        f"{facts['load'] if facts['load'] is None else round(facts['load'], 1)}"
-    )
-
-
-def draw_chart(results: Sequence[Result], path: Path) -> None:
-    """Bars of the median of each stage; the encoder's is that of the 3.33 hops of a frame. Needs matplotlib."""
+def parse_sizes(text: str) -> list[int]:
+    """ "1,2,4" -> numbers. Raises `BackendError`."""
     try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise BackendError(
-            f"a chart needs matplotlib ({error}); pip install matplotlib, or leave out --chart"
-        ) from None
-    there = [r for r in results if not r.unavailable]
-    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.6 * len(there)), layout="constrained")
-    left = np.zeros(len(there))
-    for stage, share in zip(STAGES[:-1], (16_000 / FPS / HOP_SAMPLES, 1.0, 1.0)):
-        width = np.array([r.stages[stage]["p50"] * share for r in there])
-        axes.barh([r.backend for r in there], width, left=left, label=stage)
-        left += width
-    axes.axvline(1000 / FPS, color="0.4", linestyle="--", linewidth=1, label="a frame at 30 fps")
-    axes.set_xlabel("milliseconds a frame, medians")
-    axes.invert_yaxis()
-    axes.legend(loc="best", frameon=False)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
-def as_json(results: Sequence[Result]) -> Mapping[str, Any]:
-    return {"machine": machine(), "results": [asdict(r) for r in results], "ratios_to_onnxruntime_cpu": ratios(results)}
+        sizes = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        sizes = [0]
+    if any(not 1 <= size <= LARGEST for size in sizes):
+        raise BackendError(f"--batches: expected numbers from 1 to {LARGEST} with commas between, found {text!r}")
+    return sizes
 
 
 def main(
@@ -257,6 +179,7 @@ def main(
     backends: str = "auto",
     frames: int = 160,
     threads: int = 0,
+    batches: str = ",".join(map(str, SIZES)),
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
     chart: Path | None = None,
 ) -> None:
@@ -267,6 +190,7 @@ def main(
         backends: Comma-separated names, or auto for every back end there is.
         frames: Times that each stage is run.
         threads: Threads for back ends on the CPU; 0 leaves it to them.
+        batches: Comma-separated numbers of avatars that share a call; empty to leave this out.
         json_: Print JSON instead of a table.
         chart: Also draw the medians into this picture.
     """
@@ -276,15 +200,19 @@ def main(
             raise BackendError(f"back end {', '.join(unknown)} is unknown; choose auto, {', '.join(BACKENDS)}")
         if frames < 1:
             raise BackendError(f"--frames must be at least 1, found {frames}")
-        results = measure(open_avatar(avatar), names, frames, threads)
+        sizes = parse_sizes(batches)
+        pack = open_avatar(avatar)
+        results = measure(pack, names, frames, threads)
+        rows = measure_batches(pack, [r.backend for r in results if not r.unavailable], sizes, threads)
         if chart:
             draw_chart(results, chart)
     except (OSError, MouthpieceError) as error:
         sys.exit(f"error: {error}")
     if json_:
-        print(json.dumps(as_json(results), indent=1))
+        print(json.dumps(as_json(results, rows), indent=1))
     else:
         print_table(results, Console())
+        print_batches(rows, Console())
 
 
 if __name__ == "__main__":

@@ -179,18 +179,32 @@ def runs_without_sound(folder: Path) -> Path:
 
 
 def test_bench_measures_and_draws(avatar: Avatar, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bench.main(avatar.path, backends="openvino,tensorrt", frames=8, threads=1, json_=True, chart=tmp_path / "speed.png")
+    options = {"frames": 8, "threads": 1, "batches": "1,3", "json_": True, "chart": tmp_path / "speed.png"}
+    bench.main(avatar.path, backends="openvino,tensorrt", **options)  # type: ignore[arg-type]
     found = json.loads(capsys.readouterr().out)
     rows = {row["backend"]: row for row in found["results"]}
     assert list(rows) == ["openvino", "tensorrt", "onnxruntime"]
     for name in BACKENDS:
         assert all(rows[name]["stages"][stage]["p50"] > 0 for stage in bench.STAGES)
         assert rows[name]["start_ms"] > 0
+        newest, microphone = rows[name]["stages"]["newest sample"]["p50"], rows[name]["microphone_to_frame_ms"]["p50"]
+        ahead_ms = avatar.lookahead_hops * 10
+        assert ahead_ms - 10 < microphone - newest <= ahead_ms + 1e-3
     if "tensorrt" not in sys.modules:
         assert re.search("not installed", rows["tensorrt"]["unavailable"])
     assert set(found["ratios_to_onnxruntime_cpu"]["onnxruntime"].values()) == {1.0}
+    assert [(row["backend"], row["batch"]) for row in found["batches"]] == [
+        (name, size) for name in ("openvino", "onnxruntime") for size in (1, 3)
+    ]
+    for row in found["batches"]:
+        assert row["rounds"] >= 3
+        for part in ("encoder", "decoder"):
+            ratio = row[f"{part}_alone_ms"] / row[f"{part}_ms"]
+            assert row[f"{part}_ratio"] == pytest.approx(ratio, rel=0.15, abs=0.02)
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
     assert "is unknown" in failure(bench.main, avatar.path, backends="abacus")
+    for wrong in ("0", "two", "1,999"):
+        assert "--batches: expected numbers" in failure(bench.main, avatar.path, batches=wrong)
 
 
 def test_two_back_ends_are_compared(avatar: Avatar, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from cuda_double import Cuda, Library, Management
 from onnx import TensorProto, helper
 from tensorrt_double import VERSIONS, TensorRt
 
-from engine.animator import Animator
+from engine.animator import Animator, newest_hop
 from engine.avatar import Avatar, open_avatar
 from engine.backends import cuda as cuda_module
 from engine.backends import load_graphs, open_backend, plans
@@ -31,8 +31,8 @@ from engine.backends.lanes import SharedBatch
 from engine.backends.plans import PlanCache, Precision
 from engine.controls import Controls
 from engine.errors import BackendError
+from export import bench, bench_batch, trt
 from export import progress as progress_module
-from export import trt
 from export.batch import write_batch
 from export.progress import BuildProgress
 
@@ -62,10 +62,11 @@ def install(monkeypatch: pytest.MonkeyPatch, made: TensorRt) -> TensorRt:
 
 
 @contextmanager
-def builder(precision: Precision = "fp32", **options: object) -> Iterator[trt.PlanBuilder]:
+def builder(precision: Precision = "fp32", batch: int = 1, **options: object) -> Iterator[trt.PlanBuilder]:
     device = CudaDevice()
     try:
-        yield trt.PlanBuilder(device, PlanCache(), trt.BuildOptions(precision=precision, **options))  # type: ignore[arg-type]
+        chosen = trt.BuildOptions(precision=precision, **options)  # type: ignore[arg-type]
+        yield trt.PlanBuilder(device, PlanCache(), chosen, batch=batch)
     finally:
         device.close()
 
@@ -230,6 +231,66 @@ def test_avatars_share_plans_made_for_several(
     shared.close()
     assert (machine.cuda.memory, machine.cuda.primary) == ({}, 0)
     assert "1 to 256" in run_main(capsys, avatar.path, precision="fp32", batch=0)[0]
+
+
+class Clock:
+    """Time for the bench: a microsecond passes whenever it is read, and what the GPU does takes what `Timed` says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+
+class Timed(Cuda):
+    """A GPU on which every copy and every network takes a millisecond."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def wait(self) -> None:
+        self.clock.now += len(self.pending) * 1e-3
+        super().wait()
+
+
+def test_from_the_microphone_to_the_frame_on_the_gpu(
+    avatar: Avatar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counted on a clock that the GPU moves: from the newest hop to the frame it is one hop and one frame, uploads and
+    downloads with them, nothing twice; the hops before do not count, and the look-ahead does.
+    """
+    monkeypatch.setenv("MOUTHPIECE_PLANS", str(tmp_path))
+    clock = Clock()
+    install(monkeypatch, TensorRt(Timed(clock)))
+    build(avatar)
+    build(avatar, batch=2)
+    monkeypatch.setattr(bench, "time", clock)
+    monkeypatch.setattr(bench_batch, "time", clock)
+    capsys.readouterr()
+    bench.main(avatar.path, backends="tensorrt", frames=30, batches="2,4", json_=True)
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["backend"]: row for row in found["results"]}
+    gpu = rows["tensorrt"]
+    (_, encoder), (_, decoder) = (avatar.graph(role) for role in ROLES)
+    hop_ms = 1 + 1 + 1  # samples up, the network, the context down
+    frame_ms = len(decoder.inputs) - len(decoder.inputs_of("person")) + 1 + len(decoder.outputs)
+    assert len(encoder.inputs_of("state")) > 0, "state must not travel"
+    assert gpu["stages"]["encoder"]["p50"] == pytest.approx(hop_ms, abs=0.1)
+    assert gpu["stages"]["decoder"]["p50"] == pytest.approx(frame_ms, abs=0.1)
+    assert gpu["stages"]["newest sample"]["p50"] == pytest.approx(hop_ms + frame_ms, abs=0.1)
+    assert gpu["stages"]["end to end"]["p99"] == pytest.approx(4 * hop_ms + frame_ms, abs=0.1)
+    hops_ms = {10 * (newest_hop(k, avatar.lookahead_hops) + 1) - 1000 * k / 30 for k in range(60)}
+    behind = gpu["microphone_to_frame_ms"]
+    assert behind["p99"] == pytest.approx(max(hops_ms) + hop_ms + frame_ms, abs=0.2)
+    assert min(hops_ms) < behind["p50"] - hop_ms - frame_ms < max(hops_ms)
+    assert rows["onnxruntime"]["stages"]["newest sample"]["p50"] < 0.1
+    two, four = (row for row in found["batches"] if row["backend"] == "tensorrt")
+    assert (two["batch"], two["unavailable"]) == (2, "")
+    assert two["decoder_ratio"] == pytest.approx(2.0, abs=0.05), "both frames must come from one launch"
+    assert "for 4 avatars: python -m export.trt --batch 4" in four["unavailable"]
 
 
 def test_an_altered_plan_is_refused_and_built_again(
