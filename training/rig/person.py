@@ -79,7 +79,7 @@ AMARA = Person(
     age=26,
     sex="female",
     complexion="deep",
-    hair_words="curly black",
+    hair_words="black, in a top knot",
     shape=(1.35, 0.4, -0.3, 0.35, -0.3, 0.2, -0.2, 0.3, 0.15, -0.2, 0.2, 0.1, -0.2, 0.15, -0.1, 0.2),
     skin=Skin(
         colour=(122, 84, 66), lips=(126, 68, 68), lip_strength=0.75, lip_gloss=0.7, blush=0.4, bags=0.2, wrinkles=0.05,
@@ -87,7 +87,9 @@ AMARA = Person(
     ),
     iris=(62, 39, 27),
     brows=Brows(thickness=0.0112, hairs=440, opacity=0.85, arch=0.003, length=0.9),
-    hair=Hair(kind="curly", colour=(32, 25, 22), length=8.0, volume=1.0, part=0.4, wave=0.45, hairline=-0.5),
+    hair=Hair(
+        kind="bun", colour=(32, 25, 22), length=17.0, volume=1.0, part=0.4, wave=0.2, hairline=-0.5, knot_height=15.0
+    ),
     clothes=Clothes(kind="crew", colour=(196, 172, 132), trim=(150, 120, 84), knit=0.5),
     light_from=(-0.4, 0.55, 0.8),
     voice=Voice(sex="female", age=26, pitch_hz=212.0),

@@ -174,7 +174,7 @@ class FaceObjective(nn.Module):
         drift = (F.smooth_l1_loss(miss, torch.zeros_like(miss), reduction="none").mean(2) * seen).mean()
         anywhere = seen.amax(1)
         doubt = -(((weight * seen).sum(1) + 1e-3).log() * anywhere).mean()
-        loss = 8 * pixels + 3 * lines + 0.3 * unlike + 0.05 * drift + 0.05 * doubt + 0.01 * (gain.log() ** 2).mean()
+        loss = 8 * pixels + 3 * lines + 0.5 * unlike + 0.05 * drift + 0.05 * doubt + 0.01 * (gain.log() ** 2).mean()
         loss = (
             loss + 0.03 * weight[:, 1:].sum(1).mean()
         )  # where it makes no difference, one still is cheaper than three
