@@ -16,12 +16,12 @@ from engine import Avatar, MouthpieceError, default_avatar, open_avatar
 from engine.start import SAMPLE
 from gui.bridge import Bridge
 from gui.choices import has_microphone
+from gui.outside import Outside
 from gui.settings import Settings, load, settings_path
 from gui.window import Window
 
 if TYPE_CHECKING:
     from gui.__main__ import Arguments
-    from gui.inputs import MidiInput, OscInput
 
 
 def run(arguments: "Arguments") -> int:
@@ -48,14 +48,14 @@ def run(arguments: "Arguments") -> int:
     outside = _outside(bridge, arguments)
     bridge.wants_first_run.connect(lambda: _show_first_run(bridge, window))
     bridge.wants_guide.connect(lambda: _show_guide(window))
+    bridge.wants_outside.connect(lambda: _show_outside(outside, window))
     _survive(bridge, window)
     bridge.open(avatar)
     bridge.look_for_devices(anew=False)
     if not settings.first_run_done:
         QTimer.singleShot(800, bridge.wants_first_run.emit)
     status = app.exec()
-    for part in outside:
-        part.close()
+    outside.close()
     leave_if_stuck(bridge, status)
     return status
 
@@ -104,31 +104,21 @@ def _show_guide(window: Window) -> None:
     GuidePage(window).show()
 
 
-def _outside(bridge: Bridge, arguments: "Arguments") -> "list[OscInput | MidiInput]":
-    settings, parts = bridge.settings, list["OscInput | MidiInput"]()
+def _show_outside(outside: Outside, window: Window) -> None:
+    from gui.outside_page import OutsidePage
+
+    OutsidePage(outside, window).show()
+
+
+def _outside(bridge: Bridge, arguments: "Arguments") -> Outside:
+    settings = bridge.settings
     if arguments.osc_port is not None:
         settings.osc_port = arguments.osc_port
     if arguments.midi is not None:
         settings.midi_port = arguments.midi
-    if settings.osc_port:
-        from gui.inputs import OscInput
-
-        try:
-            parts.append(OscInput(bridge.from_outside, settings.osc_port, arguments.osc_host))
-        except OSError as error:
-            bridge.message.emit(
-                "OSC", f"port {settings.osc_port} on {arguments.osc_host} cannot be used: {error.strerror}"
-            )
-    if settings.midi_port:
-        from gui.inputs import MidiInput
-
-        try:
-            parts.append(MidiInput(bridge.from_outside, settings.midi_port, settings.midi_map))
-        except ImportError:
-            bridge.message.emit("MIDI", "MIDI needs the package python-rtmidi: pip install 'mouthpiece[midi]'")
-        except ValueError as error:
-            bridge.message.emit("MIDI", str(error))
-    return parts
+    outside = Outside(bridge, arguments.osc_host)
+    outside.begin()
+    return outside
 
 
 def _survive(bridge: Bridge, window: Window) -> None:

@@ -38,6 +38,7 @@ class Bridge(QObject):
     message = pyqtSignal(str, str)
     wants_first_run = pyqtSignal()
     wants_guide = pyqtSignal()
+    wants_outside = pyqtSignal()
     _posted = pyqtSignal(object)
     _outside = pyqtSignal(str, object)
 

@@ -27,6 +27,8 @@ _SETTABLE = {f.name for f in fields(Intent)} - {
     "quality",
 }
 
+CONTROL_CHANGE = 0xB0
+
 
 def osc_setting(address: str, arguments: tuple[Any, ...]) -> tuple[str, Any] | None:
     """(setting, value) of an OSC message, or None when it is not ours or makes no sense."""
@@ -47,7 +49,7 @@ def osc_setting(address: str, arguments: tuple[Any, ...]) -> tuple[str, Any] | N
 
 def midi_setting(message: list[int], mapping: dict[int, str]) -> tuple[str, Any] | None:
     """(setting, value) of a control-change message under `mapping` (controller number -> setting); 0..127 covers the range."""
-    if len(message) != 3 or message[0] & 0xF0 != 0xB0:
+    if len(message) != 3 or message[0] & 0xF0 != CONTROL_CHANGE:
         return None
     name = mapping.get(message[1])
     if name is None or name not in RANGES:
@@ -97,16 +99,25 @@ def midi_ports() -> tuple[list[str], str]:
 class MidiInput:
     """One MIDI input, opened by name; raises ValueError naming what is there when it is not found."""
 
-    def __init__(self, sink: Sink, port_name: str, mapping: dict[int, str]) -> None:
+    def __init__(
+        self, sink: Sink, port_name: str, mapping: dict[int, str], moved: Callable[[int], None] = lambda number: None
+    ) -> None:
+        """`mapping` is looked at for every message; `moved` is called with a controller's number before that."""
         import rtmidi
 
-        self._midi = rtmidi.MidiIn()
+        try:
+            self._midi = rtmidi.MidiIn()
+        except rtmidi.RtMidiError as error:
+            raise ValueError(f"MIDI is not available: {error}") from None
         names = list(self._midi.get_ports())
         if port_name not in names:
             raise ValueError(f"no MIDI input named {port_name!r}; found: {', '.join(names) or 'none'}")
 
         def receive(event: tuple[list[int], float], _data: object) -> None:
-            setting = midi_setting(event[0], mapping)
+            message = event[0]
+            if len(message) == 3 and message[0] & 0xF0 == CONTROL_CHANGE:
+                moved(message[1])
+            setting = midi_setting(message, mapping)
             if setting is not None:
                 sink(*setting)
 

@@ -23,12 +23,19 @@ class Sidebar(QTabWidget):
         self._panels: tuple[Panel, ...] = (self.people, self.mood, self.pose, self.scene, self.devices)
         self.setFixedWidth(WIDTH)
         self.setDocumentMode(True)
+        self.setAccessibleName("Controls")
         bar = self.tabBar()
         if bar is not None:
             bar.setDrawBase(False)
-        self.addTab(_column(self.people, self.mood), "Face")
-        self.addTab(_column(self.pose, self.presets), "Motion")
-        self.addTab(_column(self.scene, self.devices), "Scene and devices")
+            bar.setAccessibleName("Pages of controls")
+        for name, parts in (
+            ("Face", (self.people, self.mood)),
+            ("Motion", (self.pose, self.presets)),
+            ("Scene and devices", (self.scene, self.devices)),
+        ):
+            page = _column(*parts)
+            page.setAccessibleName(name)
+            self.addTab(page, name)
         for panel in self._panels:
             panel.changed.connect(self.changed.emit)
 

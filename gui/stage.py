@@ -1,7 +1,7 @@
 """The left of the window: the face, whether the camera shows it, what is heard, and the buttons."""
 
 from PyQt6.QtCore import pyqtSignal
-from PyQt6.QtWidgets import QHBoxLayout, QLabel, QMenu, QPushButton, QToolButton, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QHBoxLayout, QLabel, QMenu, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from gui.meter import LevelMeter
 from gui.preview import Preview, Pull
@@ -61,6 +61,7 @@ class Stage(QWidget):
         self.speak = QPushButton("Speak a file")
         row = QHBoxLayout()
         for button in (self.camera, self.record, self.snapshot, self.speak):
+            button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)  # words are never cut
             row.addWidget(button)
         row.addStretch(1)
         row.addWidget(self._more())
@@ -74,6 +75,7 @@ class Stage(QWidget):
         menu = QMenu(self.more)
         self.import_avatar = menu.addAction("Import avatar")
         self.new_avatar = menu.addAction("New avatar from my video")
+        self.outside = menu.addAction("Knobs from outside (OSC, MIDI)")
         self.check = menu.addAction("Check everything")
         self.open_health = menu.addAction("Health")
         looks = menu.addMenu("Appearance")

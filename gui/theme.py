@@ -45,13 +45,15 @@ QLabel#badge {{ border-radius: 9px; padding: 3px 10px; font-weight: 600; backgro
 QLabel#badge[live="true"] {{ background: {alert}; color: #ffffff; }}
 QPushButton, QToolButton {{ background: {field}; color: {text}; border: 1px solid {line}; border-radius: 7px; padding: 6px 12px; }}
 QPushButton:hover, QToolButton:hover {{ border-color: {accent}; }}
-QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus {{ border: 2px solid {accent}; }}
+QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QSpinBox:focus, QPlainTextEdit:focus
+{{ border: 2px solid {accent}; }}
 QPushButton:checked, QToolButton:checked {{ background: {accent}; color: {on_accent}; border-color: {accent}; }}
 QPushButton#primary {{ background: {accent}; color: {on_accent}; border-color: {accent}; font-weight: 600; padding: 9px 18px; }}
 QPushButton#primary[live="true"] {{ background: {alert}; border-color: {alert}; color: #ffffff; }}
 QPushButton[live="true"] {{ color: {alert}; border-color: {alert}; font-weight: 600; }}
 QFrame#inset QPushButton {{ background: {panel}; }}
 QPushButton:disabled, QToolButton:disabled {{ color: {quiet}; }}
+QPushButton#primary:focus, QPushButton:checked:focus, QToolButton:checked:focus {{ border: 2px solid {text}; }}
 QToolButton#health {{ border: none; background: transparent; color: {quiet}; padding: 2px 4px; text-align: left; }}
 QComboBox, QLineEdit, QSpinBox, QPlainTextEdit {{ background: {field}; color: {text}; border: 1px solid {line}; border-radius: 7px;
   padding: 5px 8px; selection-background-color: {accent}; }}

@@ -30,7 +30,7 @@ class Window(QWidget):
         self.setObjectName("window")
         self.setWindowTitle("Mouthpiece")
         self.setAcceptDrops(True)
-        self.setMinimumSize(880, 560)
+        self.setMinimumSize(1000, 560)
         self.bridge = bridge
         self.health: HealthWindow | None = None
         self._crash_told = ""
@@ -87,6 +87,7 @@ class Window(QWidget):
         for action, slot in (
             (stage.import_avatar, files.import_avatar),
             (stage.new_avatar, bridge.wants_guide.emit),
+            (stage.outside, bridge.wants_outside.emit),
             (stage.check, bridge.wants_first_run.emit),
             (stage.open_health, self.open_health),
         ):

@@ -315,6 +315,51 @@ def test_closing_remembers_the_look(qtbot, window):
     assert settings.geometry
 
 
+def test_closing_asks_while_recording_and_only_then(qtbot, window, tmp_path):
+    from PyQt6.QtCore import QTimer
+    from PyQt6.QtWidgets import QMessageBox
+
+    asked = []
+
+    def answer(button):
+        box = QApplication.activeModalWidget()
+        if not isinstance(box, QMessageBox):
+            QTimer.singleShot(50, lambda: answer(button))
+            return
+        asked.append(box.text())
+        box.button(button).click()
+
+    film = tmp_path / "film.mp4"
+    window.bridge.start_recording(str(film))
+    qtbot.waitUntil(lambda: window.bridge.report.recording_s > 0.5, timeout=PATIENCE_MS)
+    QTimer.singleShot(0, lambda: answer(QMessageBox.StandardButton.No))
+    assert not window.close()
+    assert window.isVisible()
+    picture_after(qtbot, window, 5)
+    QTimer.singleShot(0, lambda: answer(QMessageBox.StandardButton.Yes))
+    assert window.close()
+    assert len(asked) == 2
+    assert "keep what was recorded" in asked[0]
+    assert film.exists()
+
+
+def test_the_keyboard_reaches_everything_and_everything_has_a_name(qtbot, window):
+    reached = set()
+    for page in range(window.tabs.count()):
+        window.tabs.setCurrentIndex(page)
+        widget = window
+        while (widget := widget.nextInFocusChain()) is not window:
+            if widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisibleTo(window) and widget.isEnabled():
+                name = widget.accessibleName() or getattr(widget, "text", str)()
+                assert name, widget
+                reached.add(name)
+    wanted = {
+        "Start camera", "Record", "Snapshot", "Speak a file", "More", "Mute", "Mood pad", "Head pad", "Gaze", "Background",
+        "Happy", "Tilt", "Zoom", "Sideways", "Height", "Microphone", "Monitor", "Camera", "Picture", "Engine", "Save this look",
+    }  # fmt: skip
+    assert wanted <= reached, wanted - reached
+
+
 def test_log_holds_events_and_no_paths(qtbot, window):
     window.bridge.journal.note("something happened")
     qtbot.waitUntil(lambda: len(window.bridge.journal.figures) > 0, timeout=PATIENCE_MS)
