@@ -175,7 +175,9 @@ class FirstRunPage(QDialog):
     def _all_there(self) -> None:
         wrong = sum(not answer.ok for answer in self.answers)
         self._state.setText(
-            "Everything is in order." if not wrong else f"{wrong} of {len(self.answers)} need attention."
+            "Everything is in order."
+            if not wrong
+            else f"{wrong} need{'s' * (wrong == 1)} attention; the rest is in order."
         )
         self.finished_checking.emit()
 

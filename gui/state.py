@@ -3,6 +3,7 @@
 Intent (changed by the views, through `bridge`) + Report (pulled from the engine)  --resolve-->  View (read by the views)
 """
 
+import re
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -168,8 +169,8 @@ class View:
 
 
 def for_the_window(words: str) -> str:
-    """An engine's advice without what only the command line can do (`; or use --camera none ...`)."""
-    return words.split("; or use ")[0]
+    """An engine's advice without what only the command line can do (`; or use --camera none ...`, `, send less (--fps 15),`)."""
+    return re.sub(r", [^,;]*\(--[^)]*\)", "", words.split("; or use ")[0])
 
 
 def _notices(intent: Intent, report: Report) -> tuple[str, ...]:

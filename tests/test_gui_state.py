@@ -72,6 +72,15 @@ def test_view_tells_what_is_wrong():
     assert "no driver" in waiting.notices[0]
 
 
+def test_advice_is_such_that_the_window_can_follow():
+    from gui.state import for_the_window
+
+    advice = "close other programs, send fewer frames (--fps 15), or use a graphics card"
+    assert for_the_window(advice) == "close other programs, or use a graphics card"
+    assert for_the_window("plug one in; or use --mic FILE") == "plug one in"
+    assert for_the_window("plug one in, or check the system") == "plug one in, or check the system"
+
+
 def test_muted_view_shows_no_level():
     view = resolve(change(Intent(), muted=True), Report(alive=True, mic_ok=True, level=0.8, clipping=True))
     assert view.level == 0
