@@ -39,14 +39,27 @@ class Result:
 
 
 def ratios(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """By back end and stage: median of ONNX Runtime on the CPU over median of the back end; above 1 is faster."""
+    """By back end and figure: that of ONNX Runtime on the CPU over that of the back end, medians; above 1 is faster, for
+    memory smaller. A figure that is nothing on either side is left out.
+    """
     reference = next(r for r in results if r.backend == REFERENCE)
     if reference.unavailable:
         return {}
+    own, found = _figures(reference), {}
+    for r in results:
+        if not r.unavailable:
+            here = _figures(r)
+            found[r.backend] = {name: round(own[name] / here[name], 2) for name in own if own[name] and here[name]}
+    return found
+
+
+def _figures(r: Result) -> dict[str, float]:
+    stages = {stage: r.stages[stage]["p50"] for stage in STAGES}
     return {
-        r.backend: {s: round(reference.stages[s]["p50"] / max(r.stages[s]["p50"], 1e-6), 2) for s in STAGES}
-        for r in results
-        if not r.unavailable
+        **stages,
+        "microphone to frame": r.microphone_to_frame_ms["p50"],
+        "start": r.start_ms,
+        "memory": r.memory_mb,
     }
 
 

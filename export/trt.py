@@ -8,6 +8,7 @@
 A build may be stopped with Ctrl-C at any time; what was timed until then is kept and makes the next build shorter.
 """
 
+import hashlib
 import sys
 import threading
 import time
@@ -34,7 +35,7 @@ from export.trt_network import BuildCancelled, BuildOptions, HardwareCompat, bui
 from export.trt_report import built_facts, print_built, print_list
 
 ROLES = ("audio_encoder", "frame_decoder")
-Convert = Callable[[Avatar, str, Precision], bytes]
+Convert = Callable[[Avatar, str, Precision, Path | None], bytes]
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -64,14 +65,23 @@ def parse_size(text: str) -> int:
     return int(value)
 
 
-def convert(avatar: Avatar, role: str, precision: Precision) -> bytes:
+def convert(avatar: Avatar, role: str, precision: Precision, speech: Path | None) -> bytes:
     """The pack's graph in another precision; only fp32 needs nothing but the pack."""
     if precision == "fp32":
         return avatar.graph(role)[0]
     with _needed_packages(f"{precision} graphs"):
         from export.convert import converted
 
-        return converted(avatar, role, precision)
+        return converted(avatar, role, precision, speech)
+
+
+def calibration_of(speech: Path | None) -> str:
+    """A name for the sound that scales are chosen by: digest of its files' names, sizes and times; empty without."""
+    if speech is None:
+        return ""
+    files = sorted(path for path in speech.rglob("*") if path.is_file())
+    facts = [(path.relative_to(speech).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def batched_graph(model: bytes, size: int) -> bytes:
@@ -102,11 +112,13 @@ class PlanBuilder:
     ) -> None:
         self.device, self.cache, self.options, self._convert, self.batch = device, cache, options, conversion, batch
         self._version = tensorrt_version()
+        self._calibration = "" if options.precision == "fp32" else calibration_of(options.speech)
 
     def key(self, model: bytes) -> PlanKey:
         o = self.options
-        more = {"hardware_compat": o.hardware_compat, "version_compatible": o.version_compatible}
+        more: dict[str, object] = {"hardware_compat": o.hardware_compat, "version_compatible": o.version_compatible}
         sizes = {"workspace_bytes": o.workspace_bytes, "opt_level": o.opt_level}
+        more["calibration"] = self._calibration
         return plan_key(model, o.precision, self._version, self.device.gpu, **more, **sizes)  # type: ignore[arg-type]
 
     def build(self, avatar: Avatar, role: str, progress: BuildProgress, force: bool = False) -> Built:
@@ -153,7 +165,7 @@ class PlanBuilder:
         except PlanRefused as error:
             print(f"{error}; timing anew", file=sys.stderr)
             timing = b""
-        converted = batched_graph(self._convert(avatar, role, self.options.precision), self.batch)
+        converted = batched_graph(self._convert(avatar, role, self.options.precision, self.options.speech), self.batch)
         if progress.cancelled:  # the conversion takes seconds and asks nobody
             raise BuildCancelled(f"cancelled before building {role}.onnx", timing)
         try:
@@ -212,6 +224,7 @@ def main(
     hardware_compat: HardwareCompat = "none",
     version_compatible: bool = False,
     batch: int = 1,
+    speech: Path | None = None,
     device: int = 0,
     force: bool = False,
     list_: Annotated[bool, tyro.conf.arg(name="list")] = False,
@@ -228,6 +241,7 @@ def main(
         hardware_compat: Let the plan run on other GPUs: the same compute capability, or Ampere and newer.
         version_compatible: Let the plan run with newer TensorRT of the same major version.
         batch: Build the graphs for so many avatars a call (python -m export.batch), rather than those for one.
+        speech: Folder with speech, such as a corpus, to choose int8's scales by; without it a made-up voice serves.
         device: Which GPU, by its CUDA number.
         force: Build even what is in the cache.
         list_: List the plans in the cache.
@@ -245,7 +259,7 @@ def main(
             if not (clear or list_):
                 raise BackendError("expected a pack: python -m export.trt AVATAR, or --list, or --clear")
             return
-        options = BuildOptions(precision, parse_size(workspace), opt_level, hardware_compat, version_compatible)
+        options = BuildOptions(precision, parse_size(workspace), opt_level, hardware_compat, version_compatible, speech)
         pack = open_avatar(avatar)
         tensorrt_version()  # asked first: of all that may be missing, it is what people have to hear of
         with closing(CudaDevice(device)) as gpu:

@@ -4,6 +4,7 @@ Networks are strongly typed: precision is what the graph says, TensorRT only cho
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.backends.plans import Precision
@@ -19,13 +20,14 @@ HardwareCompat = Literal["none", "same-cc", "ampere+"]
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How plans are built; all of it is part of a plan's key."""
+    """How plans are built; all of it is part of a plan's key. `speech`: sound that conversions choose scales by."""
 
     precision: Precision = "fp16"
     workspace_bytes: int = 2 << 30
     opt_level: int = 3
     hardware_compat: HardwareCompat = "none"
     version_compatible: bool = False
+    speech: Path | None = None
 
 
 def build_serialized(

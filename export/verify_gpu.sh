@@ -2,6 +2,7 @@
 # Run this once on a computer with an NVIDIA GPU and TensorRT: builds the plans of a pack, checks that the face on the GPU
 # is the face on the CPU, measures, and prints a table to paste into an issue. Everything goes into a folder of its own.
 #   export/verify_gpu.sh [PACK] [PRECISION...]     PACK: default the bundled cast; PRECISION: fp32 fp16 int8
+# BATCHES="8 64" (default) are the numbers of avatars a call that are built and measured for the precision fp16.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -32,7 +33,15 @@ print(f"TensorRT {tensorrt.__version__}, pycuda {pycuda.VERSION_TEXT}, Python {p
     echo '```'
     if "$python" -m export.trt "$pack" --precision "$precision" 2>&1; then
       "$python" -m export.compare "$pack" --backend tensorrt --precision "$precision" || status=1
-      "$python" -m export.bench "$pack" --backends tensorrt,onnxruntime-cuda,openvino || status=1
+      sizes=1
+      if [ "$precision" = fp16 ]; then
+        for size in ${BATCHES-8 64}; do
+          "$python" -m export.trt "$pack" --precision "$precision" --batch "$size" 2>&1 || { status=1; continue; }
+          "$python" -m export.compare "$pack" --backend tensorrt --precision "$precision" --batch "$size" || status=1
+          sizes=$sizes,$size
+        done
+      fi
+      "$python" -m export.bench "$pack" --backends tensorrt,onnxruntime-cuda,openvino --batches "$sizes" || status=1
     else
       status=1
     fi

@@ -210,6 +210,10 @@ def test_bench_measures_and_draws(avatar: Avatar, tmp_path: Path, capsys: pytest
 def test_two_back_ends_are_compared(avatar: Avatar, capsys: pytest.CaptureFixture[str]) -> None:
     compare.main(avatar.path, backend="openvino", hops=100, frames=2)
     assert re.search(r"OpenVINO on the CPU.* against onnxruntime: passes", capsys.readouterr().out)
+    compare.main(avatar.path, backend="openvino", hops=60, frames=2, batch=3)
+    said = capsys.readouterr().out
+    assert re.search(r", 3 avatars a call against onnxruntime: passes\nworst of 2 .*\n.* over 20 hops", said)
+    assert "1 to 256 avatars" in failure(compare.main, avatar.path, backend="openvino", batch=0)
 
 
 def test_a_face_that_differs_is_told(

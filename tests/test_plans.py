@@ -13,7 +13,7 @@ from engine.backends import plans
 from engine.backends.plans import PlanCache, PlanKey, PlanMissing, PlanRefused
 from engine.errors import BackendError
 
-KEY = PlanKey("ab" * 32, "fp16", 1, "11.4", "Test GPU", "8.9", "12.8", 2 << 30, 3, "none", False)
+KEY = PlanKey("ab" * 32, "fp16", 1, "11.4", "Test GPU", "8.9", "570.86.15, CUDA 12.8", 2 << 30, 3, "none", False)
 FACTS = {"role": "frame_decoder", "built": 1.0}
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are POSIX")
 
@@ -36,8 +36,8 @@ def test_a_plan_comes_back_with_what_it_says(cache: PlanCache) -> None:
     ("name", "value"),
     [
         ("graph_sha256", "cd" * 32), ("precision", "int8"), ("recipe", 2), ("tensorrt", "11.5"), ("gpu", "Other GPU"),
-        ("compute_capability", "9.0"), ("driver", "13.0"), ("workspace_bytes", 1 << 30), ("opt_level", 5),
-        ("hardware_compat", "ampere+"), ("version_compatible", True),
+        ("compute_capability", "9.0"), ("driver", "570.124.06, CUDA 12.8"), ("workspace_bytes", 1 << 30), ("opt_level", 5),
+        ("hardware_compat", "ampere+"), ("version_compatible", True), ("calibration", "ab12"),
     ],
 )  # fmt: skip
 def test_everything_a_plan_depends_on_makes_another_plan(cache: PlanCache, name: str, value: object) -> None:
@@ -47,18 +47,18 @@ def test_everything_a_plan_depends_on_makes_another_plan(cache: PlanCache, name:
 
 
 def test_the_key_covers_all_of_its_fields() -> None:
-    assert len(set(vars(KEY))) == 11, "a field was added: add it to the test above"
+    assert len(set(vars(KEY))) == 12, "a field was added: add it to the test above"
 
 
 def test_the_newest_plan_of_the_first_precision_is_found(cache: PlanCache) -> None:
     cache.write(replace(KEY, precision="fp32"), b"slow", {"built": 9.0})
     cache.write(replace(KEY, opt_level=1), b"old", {"built": 2.0})
-    cache.write(replace(KEY, opt_level=5, hardware_compat="ampere+"), b"new", {"built": 3.0})
+    cache.write(replace(KEY, opt_level=5, hardware_compat="ampere+", calibration="ab12"), b"new", {"built": 3.0})
     found, sealed = cache.find(replace(KEY, opt_level=0), ("fp16", "fp32"))
     assert (found.opt_level, sealed.payload) == (5, b"new")
     assert cache.find(KEY, ("int8", "fp32"))[1].payload == b"slow"
     with pytest.raises(PlanMissing):
-        cache.find(replace(KEY, driver="13.0"), ("fp16", "fp32"))
+        cache.find(replace(KEY, driver="570.124.06, CUDA 12.8"), ("fp16", "fp32"))
 
 
 @posix

@@ -189,6 +189,30 @@ def test_another_driver_wants_other_plans(avatar: Avatar, machine: TensorRt, mon
         load_graphs([avatar.graph("audio_encoder")], "tensorrt").graphs[0].close()
 
 
+def test_other_sound_to_choose_scales_by_wants_other_plans(avatar: Avatar, machine: TensorRt, tmp_path: Path) -> None:
+    heard: list[Path | None] = []
+
+    def conversion(pack: Avatar, role: str, precision: Precision, speech: Path | None) -> bytes:
+        heard.append(speech)
+        return pack.graph(role)[0]
+
+    def again(speech: Path | None) -> bool:
+        device = CudaDevice()
+        options = trt.BuildOptions("int8", speech=speech)
+        built = trt.PlanBuilder(device, PlanCache(), options, conversion).build(avatar, ROLES[0], BuildProgress())
+        device.close()
+        return built.reused
+
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "one.flac").write_bytes(b"one")
+    assert [again(None), again(None), again(corpus), again(corpus)] == [False, True, False, True]
+    (corpus / "two.flac").write_bytes(b"two")
+    assert not again(corpus)
+    assert heard == [None, corpus, corpus]
+    load_graphs([avatar.graph(ROLES[0])], "tensorrt").graphs[0].close()
+
+
 def test_a_driver_that_does_not_tell_its_number(machine: TensorRt, monkeypatch: pytest.MonkeyPatch) -> None:
     management = Management(machine.cuda)
     management.fails = True
@@ -460,7 +484,7 @@ def test_options_reach_the_builder(avatar: Avatar, machine: TensorRt) -> None:
 def test_half_precision_graphs_are_what_is_built(avatar: Avatar, machine: TensorRt) -> None:
     asked: list[tuple[str, str]] = []
 
-    def conversion(pack: Avatar, role: str, precision: Precision) -> bytes:
+    def conversion(pack: Avatar, role: str, precision: Precision, speech: Path | None) -> bytes:
         asked.append((role, precision))
         return pack.graph(role)[0]
 

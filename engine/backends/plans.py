@@ -44,7 +44,7 @@ class PlanRefused(BackendError):
 @dataclass(frozen=True)
 class PlanKey:
     """All that a plan depends on; change one field and it is another plan. `recipe` counts versions of the precision
-    conversion.
+    conversion; `calibration` names the sound that chose its scales, empty for the made-up voice.
     """
 
     graph_sha256: str
@@ -58,6 +58,7 @@ class PlanKey:
     opt_level: int
     hardware_compat: str
     version_compatible: bool
+    calibration: str = ""
 
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
@@ -121,6 +122,7 @@ class PlanCache:
                 found = PlanKey(**sealed.header["key"])
                 free: dict[str, object] = {"workspace_bytes": found.workspace_bytes, "opt_level": found.opt_level}
                 free |= {"hardware_compat": found.hardware_compat, "version_compatible": found.version_compatible}
+                free |= {"calibration": found.calibration}
                 if asdict(found) == asdict(key) | free | {"precision": precision}:
                     return found, sealed
         raise PlanMissing(

@@ -94,6 +94,7 @@ def plan_key(
     opt_level: int = 0,
     hardware_compat: str = "none",
     version_compatible: bool = False,
+    calibration: str = "",
 ) -> PlanKey:
     """The key of the plan of `model`, the pack's own graph before any conversion."""
     return PlanKey(
@@ -108,6 +109,7 @@ def plan_key(
         opt_level=opt_level,
         hardware_compat=hardware_compat,
         version_compatible=version_compatible,
+        calibration=calibration,
     )
 
 
