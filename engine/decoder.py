@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -9,12 +10,13 @@ from numpy.typing import NDArray
 
 from engine.avatar import Avatar, Person
 from engine.backends.base import Graph, State
-from engine.backends.halves import HEAD, InHalves
+from engine.backends.halves import InHalves
 from engine.idle import Motion
 from engine.layers import LayersPainter
 from engine.manifest import Condition, LayersPicture
 
 Array = NDArray[np.float32]
+Part = Literal["whole", "face", "eyeless"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,22 @@ class FrameDecoder:
         """Whether `layers` can leave the head out."""
         return isinstance(self._graph, InHalves)
 
-    def layers(self, contexts: Array, motion: Motion, *, head: bool = True) -> dict[str, Array]:
-        """The decoder's outputs alone, copied, for `finish`; without `head` those of `HEAD` are left out. As `draw`."""
+    def prepare_for_many(self) -> None:
+        """Hundreds of frames will be asked for: what makes parts of them quicker may be loaded, beside the work."""
+        if isinstance(self._graph, InHalves):
+            self._graph.prepare_eyeless()
+
+    def layers(self, contexts: Array, motion: Motion, part: Part = "whole") -> dict[str, Array]:
+        """The decoder's outputs alone, copied, for `finish`. "face" leaves out those of `HEAD`, "eyeless" perhaps the
+        eyes too, for `between` to fill in. As `draw`.
+        """
         inputs = self._inputs(contexts, motion)
-        if head or not isinstance(self._graph, InHalves):
+        if part == "whole" or not isinstance(self._graph, InHalves):
             self._state, outputs = self._graph.step(self._state, inputs)
-        else:
+        elif part == "face":
             self._state, outputs = self._graph.step_face(self._state, inputs)
+        else:
+            self._state, outputs = self._graph.step_eyeless(self._state, inputs)
         return {name: value.copy() for name, value in outputs.items()}
 
     def finish(self, outputs: Mapping[str, Array]) -> Picture:
@@ -86,9 +97,13 @@ class FrameDecoder:
 def between(
     face: Mapping[str, Array], before: Mapping[str, Array], after: Mapping[str, Array], share: float
 ) -> dict[str, Array]:
-    """Layers of a frame whose head is `share` of the way from one head to another."""
-    heads = {name: cv2.addWeighted(before[name], 1 - share, after[name], share, 0) for name in HEAD}
-    return {**face, **{name: np.asarray(head, np.float32) for name, head in heads.items()}}
+    """Layers of a frame: what `face` lacks and both others have is taken `share` of the way from one to the other."""
+    lacking = {
+        name: np.asarray(cv2.addWeighted(before[name], 1 - share, after[name], share, 0), np.float32)
+        for name in before
+        if name in after and name not in face
+    }
+    return {**face, **lacking}
 
 
 def _limits(condition: Condition) -> tuple[Array, Array]:

@@ -7,15 +7,13 @@ The encoder's state ties hops together; frames are independent, so workers draw 
 graph on one thread. Everything heavy (inference, OpenCV, codecs) leaves the interpreter free. Frame k shows what is
 said at k/30 s: look-ahead costs a live avatar time, a film nothing.
 
-A head moves steadily, and where its stills go is half of a decoder's work: three frames in four take that from between
-two heads, unless the head changes its speed there, or frames were asked for as pictures.
+Not every frame is decoded whole: engine/film_line.py.
 """
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,9 +27,10 @@ from engine.audio.files import SpeechFile, SpeechResampler
 from engine.avatar import Avatar
 from engine.backends import load_graphs
 from engine.compose import Composer
-from engine.decoder import FrameDecoder, between
+from engine.decoder import FrameDecoder, Part
 from engine.encoder import AudioEncoder
 from engine.film_files import Drawn, Film, FilmFiles
+from engine.film_line import Layers, Line
 from engine.idle import Motion, move
 from engine.manifest import FPS, HOP_SAMPLES, RATE
 from engine.outputs.pixels import to_yuv
@@ -39,6 +38,7 @@ from engine.prosody import Prosody
 from engine.voice_mood import VoiceListener, blended, load_reader
 
 Progress = Callable[[int, int | None], None]  # frames done, frames in all if known
+_MANY_FRAMES = 600  # what saves work, but takes work to load, pays from here on
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,18 @@ def render(avatar: Avatar, film: Film, progress: Progress = lambda done, total: 
             stack.callback(listener.close)
         person = avatar.person(film.controls.person)
         outputs = stack.enter_context(FilmFiles(avatar, film, speech))
-        easels = _Easels([FrameDecoder(avatar, graph, person) for graph in loaded.graphs[1:]], film, outputs)
+        decoders = [FrameDecoder(avatar, graph, person) for graph in loaded.graphs[1:]]
+        easels = _Easels(decoders, film, outputs)
         pool = stack.enter_context(ThreadPoolExecutor(workers, "draw"))
         total = film.curves.frames if film.curves else _expected_frames(speech, film.seconds)
-        line = _Line(pool, easels, workers, exact=film.frames is not None)
+        exact = film.frames is not None or not decoders[0].in_halves
+        if not exact and (total is None or total >= _MANY_FRAMES):
+            for decoder in decoders:
+                decoder.prepare_for_many()
+        line = Line(pool, easels.decode, easels.draw, exact)
         try:
             for heard in _heard(speech, encoder, listener, film, outputs):
-                for drawn in line.push(heard):
+                for drawn in line.push(heard.contexts, easels.motion(heard)):
                     outputs.write(drawn)
                     progress(outputs.frames, total)
             for drawn in line.rest():
@@ -163,101 +168,11 @@ def _sound(speech: SpeechFile, film: Film) -> Iterator[tuple[NDArray[np.float32]
     yield np.zeros((0, speech.channels), np.float32), cut(resampler.push(np.zeros((0, 1), np.float32), last=True))
 
 
-Layers = dict[str, NDArray[np.float32]]
-_STRIDE = 4  # frames from one head that is drawn whole to the next
-_STEADY_RAD, _STEADY_CM = 0.004, 0.03  # how far a head may stand from the line between those two: under half a pixel
-
-
-def _steady(motions: Sequence[Motion]) -> bool:
-    """Whether the head goes straight and evenly from the first to the last."""
-    share = np.linspace(0, 1, len(motions), dtype=np.float32)[:, None]
-    for name, most in (("pose", _STEADY_RAD), ("shift", _STEADY_CM)):
-        path = np.stack([getattr(motion, name) for motion in motions])
-        if np.abs(path - (1 - share) * path[0] - share * path[-1]).max() > most:
-            return False
-    return True
-
-
-@dataclass(frozen=True)
-class _Decoding:
-    """Layers of a frame on their way; without a head of its own it is `share` of the way from one to the other."""
-
-    layers: Future[Layers]
-    heads: tuple[Future[Layers], Future[Layers]] | None = None
-    share: float = 0.0
-
-    def result(self) -> Layers:
-        layers = self.layers.result()
-        if self.heads is None:
-            return layers
-        return between(layers, self.heads[0].result(), self.heads[1].result(), self.share)
-
-
-class _Line:
-    """Frames on their way: heard, then decoded, then drawn, in order and several at once."""
-
-    def __init__(self, pool: ThreadPoolExecutor, easels: "_Easels", workers: int, exact: bool) -> None:
-        self._pool, self._easels, self._lag, self._exact = pool, easels, 3 * workers, exact
-        self._heard: list[tuple[_Heard, Motion]] = []  # from the last whole head on
-        self._last: Future[Layers] | None = None
-        self._decoding: deque[_Decoding] = deque()
-        self._drawing: deque[Future[Drawn]] = deque()
-        self._frame = 0
-
-    def push(self, heard: _Heard) -> Iterator[Drawn]:
-        """Takes the next frame; yields those that are drawn."""
-        self._heard.append((heard, self._easels.motion(heard)))
-        if self._last is None:
-            self._last = self._whole(0)
-        elif len(self._heard) > _STRIDE:
-            self._stride(self._last)
-        yield from self._advance(self._lag)
-
-    def rest(self) -> Iterator[Drawn]:
-        """Yields all other frames."""
-        for i in range(1, len(self._heard)):
-            self._whole(i)
-        yield from self._advance(0)
-
-    def _decode(self, index: int, whole: bool) -> Future[Layers]:
-        return self._pool.submit(self._easels.decode, *self._heard[index], whole)
-
-    def _whole(self, index: int) -> Future[Layers]:
-        layers = self._decode(index, whole=True)
-        self._decoding.append(_Decoding(layers))
-        return layers
-
-    def _stride(self, first: Future[Layers]) -> None:
-        """Sends a stride to be decoded: its last frame whole, those on the way too unless the head is steady."""
-        if self._exact or not self._easels.in_halves or not _steady([motion for _, motion in self._heard]):
-            self._last = [self._whole(i) for i in range(1, _STRIDE + 1)][-1]
-        else:
-            self._last = self._decode(_STRIDE, whole=True)
-            for i in range(1, _STRIDE):
-                self._decoding.append(_Decoding(self._decode(i, whole=False), (first, self._last), i / _STRIDE))
-            self._decoding.append(_Decoding(self._last))
-        del self._heard[:_STRIDE]
-
-    def _advance(self, lag: int) -> Iterator[Drawn]:
-        while len(self._decoding) > lag:
-            self._drawing.append(self._pool.submit(self._easels.draw, self._frame, self._decoding.popleft()))
-            self._frame += 1
-        while len(self._drawing) > lag:
-            yield self._drawing.popleft().result()
-
-    def cancel(self) -> None:
-        """Lets go of what is not begun yet."""
-        for decoding in self._decoding:
-            decoding.layers.cancel()
-        for drawing in self._drawing:
-            drawing.cancel()
-
-
 class _Easels:
     """A decoder and a composer for each worker thread; any of them draws any frame."""
 
     def __init__(self, decoders: list[FrameDecoder], film: Film, files: FilmFiles) -> None:
-        self._film, self._files, self._halves = film, files, decoders[0].in_halves
+        self._film, self._files = film, files
         self._free = [(decoder, Composer(*film.size)) for decoder in decoders]
         for _, composer in self._free:
             composer.prepare(film.controls.background)
@@ -273,17 +188,11 @@ class _Easels:
             with self._lock:
                 self._free.append(easel)
 
-    def decode(self, heard: _Heard, motion: Motion, whole: bool) -> Layers:
+    def decode(self, contexts: NDArray[np.float32], motion: Motion, part: Part) -> Layers:
         with self._easel() as (decoder, _):
-            return decoder.layers(heard.contexts, motion, head=whole)
+            return decoder.layers(contexts, motion, part)
 
-    @property
-    def in_halves(self) -> bool:
-        """Whether the decoders can leave the head out."""
-        return self._halves
-
-    def draw(self, frame: int, decoding: _Decoding) -> Drawn:
-        layers = decoding.result()
+    def draw(self, frame: int, layers: Layers) -> Drawn:
         with self._easel() as (decoder, composer):
             picture = decoder.finish(layers)
             controls = self._film.controls

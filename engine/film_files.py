@@ -74,10 +74,12 @@ class FilmFiles:
         if film.frames and film.frames.exists() and (not film.frames.is_dir() or any(film.frames.iterdir())):
             raise OutputError(f"{film.frames} exists and is not empty; choose another folder for the pictures")
         width, height = film.size
-        self._recorders = [Recorder(film.out, FilmSpec(width, height, avatar.name, speech.rate, speech.channels))]
+        sound = speech.rate, speech.channels
+        # ultrafast: half of superfast's work, at the same likeness for half as much again in size
+        self._recorders = [Recorder(film.out, FilmSpec(width, height, avatar.name, *sound, preset="ultrafast", crf=21))]
         try:
             if film.alpha:
-                spec = FilmSpec(avatar.size, avatar.size, avatar.name, speech.rate, speech.channels)
+                spec = FilmSpec(avatar.size, avatar.size, avatar.name, *sound)
                 self._recorders.append(Recorder(film.alpha, spec))
             if self._folder:
                 shutil.rmtree(self._folder, ignore_errors=True)

@@ -11,9 +11,13 @@ import engine
 from engine.animator import Animator
 from engine.audio.files import read_speech
 from engine.avatar import Avatar, default_avatar, open_avatar
+from engine.backends import load_graphs
+from engine.backends.halves import EYES, HEAD, InHalves
 from engine.controls import Controls
+from engine.decoder import FrameDecoder, between
 from engine.errors import AvatarError
 from engine.expressions import EXPRESSION_NAMES
+from engine.idle import Motion
 
 SAMPLE = Path(engine.__file__).parent / "assets" / "sample.flac"
 STILL = Controls(idle=0)
@@ -44,6 +48,28 @@ def test_names_are_the_rigs() -> None:
     rig = pytest.importorskip("training.rig.expressions")
     assert rig.EXPRESSIONS == EXPRESSION_NAMES
     assert len(set(EXPRESSION_NAMES)) == engine.manifest.EXPRESSIONS == 60
+
+
+def test_parts_of_a_frame_are_those_of_the_whole(cast: Avatar) -> None:
+    """What films leave out is really left out, what stays is the same, and `between` fills the gap."""
+    (graph,) = load_graphs([cast.graph("frame_decoder")], "openvino", threads=1).graphs
+    decoder = FrameDecoder(cast, graph, cast.person(None))
+    assert isinstance(graph, InHalves)
+    decoder.prepare_for_many()
+    assert graph._eyeless is not None
+    graph._eyeless.result(timeout=60)
+    rng = np.random.default_rng(0)
+    context = rng.standard_normal(graph.spec.inputs_of("context")["context"], np.float32)
+    zero = np.zeros(3, np.float32)
+    motion = Motion(np.zeros(6, np.float32), zero, zero, zero[:2], zero[:1])
+    whole, face, eyeless = (decoder.layers(context, motion, part) for part in ("whole", "face", "eyeless"))
+    assert whole.keys() - face.keys() == set(HEAD)
+    assert face.keys() - eyeless.keys() == {EYES}
+    for part in (face, eyeless):
+        assert all(np.allclose(value, whole[name], atol=1e-4) for name, value in part.items())
+        filled = between(part, whole, whole, 0.3)
+        assert np.abs(decoder.finish(filled).rgba.astype(int) - decoder.finish(whole).rgba).max() <= 1
+    graph.close()
 
 
 def test_four_people_who_look_different(cast: Avatar) -> None:

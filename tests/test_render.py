@@ -78,7 +78,7 @@ def test_the_mouth_opens_when_the_sound_does(
 def test_heads_between_two_drawn_ones_stand_where_they_should(
     tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, still: bool
 ) -> None:
-    """Films take three heads in four from between two others, where that cannot be told from drawing each."""
+    """Films take most heads from between two others, where that cannot be told from drawing each."""
     drawn: dict[str, list[np.ndarray]] = {"quick": [], "exact": []}
     write = FilmFiles.write
     sound = speech(tmp_path / "a.wav", 2.0)
@@ -86,7 +86,7 @@ def test_heads_between_two_drawn_ones_stand_where_they_should(
         with monkeypatch.context() as patch:
             patch.setattr(FilmFiles, "write", lambda self, d, f=frames: (f.append(d.rgba), write(self, d))[1])
             if name == "exact":
-                patch.setattr("engine.film._steady", lambda motions: False)
+                patch.setattr("engine.film_line._steady", lambda motions: False)
             asked = ["--avatar", tiny_pack, "--backend", "openvino", "--idle", 0 if still else 1.5]
             assert run(sound, tmp_path / f"{name}.mp4", *asked) == 0
     quick, exact = (np.stack(frames).astype(float) for frames in drawn.values())
@@ -95,7 +95,8 @@ def test_heads_between_two_drawn_ones_stand_where_they_should(
         assert error.max() <= 1
     else:
         moved = np.abs(np.diff(exact, axis=0)).mean()
-        assert 0 < error.mean() < 0.3 * moved  # some are indeed made otherwise, and far nearer than the next frame is
+        assert 0 < error.mean() < 0.5 * moved  # some are indeed made otherwise, and nearer than the next frame is
+        assert np.square(error).mean((1, 2, 3)).max() < 255**2 / 10**4.2  # 42 dB
 
 
 def test_frames_equal_the_animators(tiny_pack: Path, tmp_path: Path) -> None:

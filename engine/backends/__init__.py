@@ -5,10 +5,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
 from engine.backends.base import Backend, Graph, NotInstalled, State, TakingTurns, Tensors
-from engine.backends.halves import InHalves, halves
+from engine.backends.halves import InHalves, halves, without_eyes
 from engine.errors import BackendError
 from engine.manifest import GraphSpec
 
@@ -94,9 +95,14 @@ def _load(models: Sequence[tuple[bytes, GraphSpec]], name: str, threads: int) ->
     wanted = [(model, part) for (model, _), found in zip(models, parts) for part in found]
     loaded = iter(_load_all(backend, wanted, at_once=(os.cpu_count() or 1) if name in PARALLEL else 1))
     graphs: list[Graph] = []
-    for (_, spec), found in zip(models, parts):
+    for (model, spec), found in zip(models, parts):
         first = next(loaded)
-        graphs.append(first if len(found) == 1 else InHalves(first, next(loaded), spec, side_by_side))
+        if len(found) == 1:
+            graphs.append(first)
+        else:
+            eyeless = without_eyes(first.spec)
+            later = partial(backend.load, model, eyeless) if eyeless else None
+            graphs.append(InHalves(first, next(loaded), spec, side_by_side, later))
     if name in PARALLEL:
         return tuple(graphs)
     lock = threading.Lock()
