@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -61,9 +62,13 @@ def run(arguments: "Arguments") -> int:
 
 
 def leave_if_stuck(bridge: Bridge, status: int) -> None:
-    """Ends the process at once if the engine did not stop: its libraries abort when they are taken down while they run."""
+    """Ends the process at once if the engine did not stop, or somebody still asks the doctor or the devices: the libraries
+    they are in abort when they are taken down while they run.
+    """
     if bridge.still_running:
         print("the engine did not stop in ten seconds; leaving without it", file=sys.stderr)
+    asking = any(thread.daemon and thread.is_alive() for thread in threading.enumerate())
+    if bridge.still_running or asking:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
