@@ -45,7 +45,7 @@ class Switching(QObject):
     def refused(self, reason: str) -> None:
         """Tells that the engine did not take a back end, or an avatar."""
         self.building.cancel()
-        self._tell("Engine", f"{_first_up(reason)}. {STAYS}")
+        self._tell("Engine", f"That does not work here: {reason.removesuffix('.')}. {STAYS}")
 
     def fell_back(self, backend: str, reason: str) -> None:
         """Tells that a remembered back end did not even start."""
