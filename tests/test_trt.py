@@ -576,7 +576,7 @@ def test_nobody_reading_any_more_cancels(
 
 
 CHILD = """
-import os, signal, sys, threading
+import pathlib, sys
 sys.path[:0] = [{tests!r}, {root!r}]
 import pytest
 from cuda_double import Cuda
@@ -593,9 +593,21 @@ with pytest.MonkeyPatch.context() as patch:
         progress.say({{"holding": True}})
         lines._cancelled.wait(60)
 
-    machine.during_build = hold
-    trt.main({pack!r}, precision="fp32", progress_json=True)
+    machine.during_build = {meanwhile}
+    trt.main(pathlib.Path({pack!r}), precision="fp32", progress_json=True)
 """
+
+
+def child(avatar: Avatar, plans_folder: Path, meanwhile: str) -> "subprocess.Popen[str]":
+    """The command in a process of its own on the doubles; `meanwhile` is run while TensorRT builds."""
+    root = Path(trt.__file__).parent.parent
+    code = CHILD.format(
+        tests=str(Path(__file__).parent), root=str(root), pack=avatar.path.as_posix(), meanwhile=meanwhile
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"MOUTHPIECE_PLANS": str(plans_folder)},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("how", ["word", "signal", "interrupt"])
@@ -603,30 +615,31 @@ def test_a_program_cancels_its_child(avatar: Avatar, tmp_path: Path, how: str) -
     """As the app does it: `cancel` on stdin everywhere; SIGTERM and SIGINT where there are signals."""
     if how != "word" and os.name != "posix":
         pytest.skip("signals of this kind are POSIX")
-    code = CHILD.format(tests=str(Path(__file__).parent), root=str(Path(trt.__file__).parent.parent), pack=avatar.path)
-    code = code.replace("PosixPath(", "__import__('pathlib').Path(").replace(
-        "WindowsPath(", "__import__('pathlib').Path("
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"MOUTHPIECE_PLANS": str(tmp_path / "plans")},
-    )  # fmt: skip
-    assert child.stdin is not None
-    assert child.stdout is not None
-    for line in child.stdout:
+    builds = child(avatar, tmp_path / "plans", "hold")
+    assert builds.stdin is not None
+    assert builds.stdout is not None
+    for line in builds.stdout:
         if "holding" in line:
             break
     if how == "word":
-        child.stdin.write("cancel\n")
-        child.stdin.flush()
+        builds.stdin.write("cancel\n")
+        builds.stdin.flush()
     else:
-        child.send_signal(signal.SIGTERM if how == "signal" else signal.SIGINT)
-    said, complaints = child.communicate(timeout=60)
-    assert child.returncode == 1
-    last = lines_of(said)[-1]
-    assert last["kind"] == "cancelled"
+        builds.send_signal(signal.SIGTERM if how == "signal" else signal.SIGINT)
+    said, complaints = builds.communicate(timeout=120)
+    assert builds.returncode == 1
+    assert lines_of(said)[-1]["kind"] == "cancelled"
     assert "cancelled while building audio_encoder.onnx; no plan was written" in complaints
     assert not list((tmp_path / "plans").glob("*.plan"))
+
+
+def test_two_programs_build_each_plan_once(avatar: Avatar, tmp_path: Path) -> None:
+    both = [child(avatar, tmp_path / "plans", "lambda: __import__('time').sleep(0.5)") for _ in range(2)]
+    said = [lines_of(one.communicate(timeout=120)[0]) for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    for role in ROLES:
+        assert sorted(line["reused"] for lines in said for line in lines if line.get("built") == role) == [False, True]
+    assert len(list((tmp_path / "plans").glob("*.plan"))) == 2
 
 
 @pytest.mark.parametrize("size", ["2", "G", "-1G", "2T", "nan", "9999G"])
