@@ -1,18 +1,16 @@
 """Plans for TensorRT, built by `python -m export.trt` in a process of its own while the face goes on on another back end."""
 
 import json
-import os
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from PyQt6.QtCore import QObject, QProcess, QTimer, pyqtSignal
 
 from gui.state import Preparing
 
 GRAPHS = ("audio_encoder", "frame_decoder")
-"""What is built, in this order; the share in the child's lines runs over all of them."""
+"""What is built, in this order."""
 PATIENCE_MS = 15_000  # for TensorRT to reach its next step and stop there; what it timed is kept then
 NO_REASON = "the build of the plans ended without a reason"
 
@@ -22,25 +20,28 @@ def build_command(pack: Path) -> list[str]:
     return [sys.executable, "-m", "export.trt", str(pack), "--progress-json"]
 
 
-def read_line(line: str, before: Preparing) -> Preparing | None:
-    """How far the build is after one line of the child's: `{"share": 0.62, "phase": "frame_decoder: ..."}` with the
-    share of all graphs done, or `{"built": "frame_decoder"}`. None for any other line.
-    """
+def _said(line: str) -> dict[str, Any]:
+    """One line of the child's (docs/tensorrt.md, "For programs"); empty for what is none."""
     try:
         said = json.loads(line)
     except ValueError:
-        return None
-    if not isinstance(said, dict):
-        return None
-    shares = dict(before.shares)
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def read_line(line: str, before: Preparing) -> Preparing | None:
+    """How far the build is after one line of the child's: `{"graph": "frame_decoder", "graph_share": 0.62, "phase": ...}`
+    or `{"built": "frame_decoder", ...}`. None for any other line.
+    """
+    said, shares = _said(line), dict(before.shares)
     if said.get("built") in shares:
         return Preparing(tuple({**shares, said["built"]: 1.0}.items()), "", before.stopping)
-    if not isinstance(said.get("share"), int | float):
+    graph, share = said.get("graph"), said.get("graph_share")
+    if graph not in shares or not isinstance(share, int | float):
         return None
-    done = float(said["share"]) * len(shares)
-    grown = ((name, max(share, min(1.0, max(0.0, done - i)))) for i, (name, share) in enumerate(before.shares))
+    shares[graph] = max(shares[graph], min(1.0, float(share)))
     _, _, phase = str(said.get("phase", "")).partition(": ")
-    return Preparing(tuple(grown), phase, before.stopping)
+    return Preparing(tuple(shares.items()), phase, before.stopping)
 
 
 class PlanBuilding(QObject):
@@ -56,7 +57,7 @@ class PlanBuilding(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self.state: Preparing | None = None
-        self._heard, self._complaints = b"", b""
+        self._heard, self._complaints, self._reason = b"", b"", ""
         self._process = QProcess(self)
         self._process.readyReadStandardOutput.connect(self._read)
         self._process.readyReadStandardError.connect(self._read_complaints)
@@ -70,7 +71,7 @@ class PlanBuilding(QObject):
         """Begins; a build under way goes on."""
         if self.state is not None:
             return
-        self._heard, self._complaints = b"", b""
+        self._heard, self._complaints, self._reason = b"", b"", ""
         program, *words = build_command(pack)
         self._show(Preparing(tuple((name, 0.0) for name in GRAPHS)))
         self._process.start(program, words)
@@ -80,12 +81,8 @@ class PlanBuilding(QObject):
         if self.state is None or self.state.stopping:
             return
         self._show(Preparing(self.state.shares, self.state.phase, True))
-        if os.name == "posix" and self._process.processId():
-            with suppress(ProcessLookupError):
-                os.kill(self._process.processId(), signal.SIGINT)  # as Ctrl-C: what was timed until then is kept
-            self._patience.start(PATIENCE_MS)
-        else:
-            self._process.kill()
+        self._process.write(b"cancel\n")  # TensorRT stops at its next step, and what was timed until then is kept
+        self._patience.start(PATIENCE_MS)
 
     def close(self) -> None:
         """Ends the build with the window."""
@@ -100,8 +97,9 @@ class PlanBuilding(QObject):
 
     def _read(self) -> None:
         *lines, self._heard = (self._heard + bytes(self._process.readAllStandardOutput().data())).split(b"\n")
-        for line in lines:
-            state = read_line(line.decode("utf-8", "replace"), self.state) if self.state is not None else None
+        for line in (line.decode("utf-8", "replace") for line in lines):
+            self._reason = str(_said(line).get("failed", self._reason))
+            state = read_line(line, self.state) if self.state is not None else None
             if state is not None:
                 self._show(state)
 
@@ -127,4 +125,4 @@ class PlanBuilding(QObject):
         elif status == 0 and self._process.exitStatus() == QProcess.ExitStatus.NormalExit:
             self.built.emit()
         else:
-            self.failed.emit((words.splitlines() or [NO_REASON])[-1].removeprefix("error: "))
+            self.failed.emit(self._reason or (words.splitlines() or [NO_REASON])[-1].removeprefix("error: "))

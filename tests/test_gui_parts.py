@@ -125,7 +125,7 @@ def test_the_guides_commands_are_those_that_the_stages_take() -> None:
     for words in commands:
         assert words[1] == "-m"
         asked = subprocess.run(
-            [sys.executable, "-m", words[2], "--help"], capture_output=True, text=True, check=True, timeout=300
+            [sys.executable, "-m", words[2], "--help"], capture_output=True, encoding="utf-8", check=True, timeout=300
         )
         flags = {word for word in words if word.startswith("-") and word != "-m"}
         said = set(asked.stdout.replace(",", " ").split())

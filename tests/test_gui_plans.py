@@ -102,7 +102,14 @@ def test_lines_are_those_that_the_build_prints(capsys: pytest.CaptureFixture[str
     built = read_line('{"built": "audio_encoder"}', BEGINNING)
     assert built is not None
     assert built.share == 0.5
-    for other in ("", "Traceback", "[]", '{"built": "other"}', '{"share": "much"}'):
+    for other in (
+        "",
+        "Traceback",
+        "[]",
+        '{"built": "other"}',
+        '{"graph": "frame_decoder", "graph_share": "much"}',
+        '{"done": true}',
+    ):
         assert read_line(other, BEGINNING) is None
 
 
