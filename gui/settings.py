@@ -36,6 +36,7 @@ class Settings(BaseModel):
     presets: list[Preset] = Field(default_factory=list)
     avatar: str = ""
     geometry: str = ""
+    page: int = Field(default=0, ge=0)
     theme: str = "system"
     first_run_done: bool = False
     keys_everywhere: bool = False

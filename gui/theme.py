@@ -18,14 +18,35 @@ class Colours:
     on_accent: str
     field: str
     alert: str
+    on_alert: str
     good: str
 
 
 LIGHT = Colours(
-    "#f4f5f7", "#ffffff", "#d9dde3", "#1c2128", "#5d6673", "#2f6fdd", "#ffffff", "#eef0f3", "#c92f3c", "#1e8a4c"
+    "#f4f5f7",
+    "#ffffff",
+    "#d9dde3",
+    "#1c2128",
+    "#5d6673",
+    "#2f6fdd",
+    "#ffffff",
+    "#eef0f3",
+    "#c92f3c",
+    "#ffffff",
+    "#17743f",
 )
 DARK = Colours(
-    "#16191d", "#1f2328", "#333a43", "#e8eaed", "#98a2af", "#5b93f5", "#0c1016", "#2a3037", "#ff6b74", "#4cc38a"
+    "#16191d",
+    "#1f2328",
+    "#333a43",
+    "#e8eaed",
+    "#98a2af",
+    "#5b93f5",
+    "#0c1016",
+    "#2a3037",
+    "#ff6b74",
+    "#16070a",
+    "#4cc38a",
 )
 
 ASSETS = Path(__file__).parent / "assets"
@@ -42,14 +63,14 @@ QLabel#heading {{ font-size: 12px; font-weight: 600; color: {quiet}; letter-spac
 QLabel#title {{ font-size: 20px; font-weight: 600; }}
 QLabel#notice {{ background: {panel}; border: 1px solid {alert}; border-radius: 8px; padding: 7px 10px; }}
 QLabel#badge {{ border-radius: 9px; padding: 3px 10px; font-weight: 600; background: {field}; color: {quiet}; }}
-QLabel#badge[live="true"] {{ background: {alert}; color: #ffffff; }}
+QLabel#badge[live="true"] {{ background: {alert}; color: {on_alert}; }}
 QPushButton, QToolButton {{ background: {field}; color: {text}; border: 1px solid {line}; border-radius: 7px; padding: 6px 12px; }}
 QPushButton:hover, QToolButton:hover {{ border-color: {accent}; }}
 QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QSpinBox:focus, QPlainTextEdit:focus
 {{ border: 2px solid {accent}; }}
 QPushButton:checked, QToolButton:checked {{ background: {accent}; color: {on_accent}; border-color: {accent}; }}
 QPushButton#primary {{ background: {accent}; color: {on_accent}; border-color: {accent}; font-weight: 600; padding: 9px 18px; }}
-QPushButton#primary[live="true"] {{ background: {alert}; border-color: {alert}; color: #ffffff; }}
+QPushButton#primary[live="true"] {{ background: {alert}; border-color: {alert}; color: {on_alert}; }}
 QPushButton[live="true"] {{ color: {alert}; border-color: {alert}; font-weight: 600; }}
 QFrame#inset QPushButton {{ background: {panel}; }}
 QPushButton:disabled, QToolButton:disabled {{ color: {quiet}; }}

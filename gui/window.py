@@ -51,6 +51,7 @@ class Window(QWidget):
         self._show_all()
         self._keys = KeysEverywhere(bridge, self.presets, self.tell)
         if bridge.settings.geometry:
+            self.tabs.setCurrentIndex(min(bridge.settings.page, self.tabs.count() - 1))
             self.restoreGeometry(QByteArray.fromBase64(bridge.settings.geometry.encode()))
         self._frames = QTimer(self)
         self._frames.setTimerType(Qt.TimerType.PreciseTimer)
@@ -199,5 +200,6 @@ class Window(QWidget):
         self._frames.stop()
         self._keys.close()
         self.bridge.settings.geometry = bytes(self.saveGeometry().toBase64().data()).decode()
+        self.bridge.settings.page = max(0, self.tabs.currentIndex())
         self.bridge.close()
         event.accept()

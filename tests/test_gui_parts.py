@@ -182,3 +182,26 @@ def test_a_dead_engine_offers_to_start_again_in_words_that_need_no_title(qtbot: 
     assert "no more memory" in words
     next(button for button in box.findChildren(QPushButton) if button.text() == "Start again").click()
     assert pressed == ["again"]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as the web's accessibility guidelines define it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("colours", [theme.LIGHT, theme.DARK], ids=["light", "dark"])
+def test_words_stand_out_from_what_is_behind_them(colours: theme.Colours) -> None:
+    c = colours
+    pairs = [(word, ground) for word in (c.text, c.quiet) for ground in (c.window, c.panel, c.field)]
+    pairs += [
+        (c.on_accent, c.accent),
+        (c.on_alert, c.alert),
+        (c.alert, c.panel),
+        (c.alert, c.window),
+        (c.good, c.window),
+    ]
+    for word, ground in pairs:
+        dark, light = sorted((luminance(word), luminance(ground)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (word, ground)

@@ -307,12 +307,14 @@ def test_presets_save_recall_and_forget(qtbot, window):
 
 def test_closing_remembers_the_look(qtbot, window):
     window.bridge.act({"sad": 0.4, "muted": True})
+    window.tabs.setCurrentIndex(2)
     window.close()
     settings, complaint = load(settings_path())
     assert complaint == ""
     assert settings.restored_intent().sad == pytest.approx(0.4)
     assert settings.restored_intent().muted is False
     assert settings.geometry
+    assert settings.page == 2
 
 
 def test_closing_asks_while_recording_and_only_then(qtbot, window, tmp_path):
