@@ -128,9 +128,9 @@ def spreads(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]], tensor
     kept: dict[str, list[Array]] = {name: [] for name in wanted}
     rng = np.random.default_rng(0)
     for feed in feeds:
-        found = dict(zip(names, session.run(names, dict(feed)), strict=True)) | {
-            n: feed[n] for n in wanted if n in feed
-        }
+        found = {n: feed[n] for n in wanted if n in feed}
+        if names:  # asked for nothing, ONNX Runtime gives everything
+            found |= dict(zip(names, session.run(names, dict(feed)), strict=True))
         for name, value in found.items():
             sizes = np.abs(np.asarray(value, np.float32)).ravel()
             largest[name] = max(largest[name], float(sizes.max(initial=0)))
