@@ -58,6 +58,8 @@ class AdversarialConfig:
     adversarial_weight: float = 0.1
     similarity_weight: float = 5.0
     gradient_weight: float = 10.0
+    judges_rate: float = 4.0
+    """Learning rate of the judges relative to the decoder's, which knows its trade already."""
     judges_first: int = 60
     """Steps in which the judges learn alone, before they have a say; it then grows over as many again."""
     check_every: int = 200
@@ -251,7 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
     composer.turner.to(memory_format=torch.channels_last)
     composer.turner.decided = True  # as it is used
     objective = AdversarialObjective(composer, vgg, config)
-    run = Run(objective, config, replace(config.run))
+    run = Run(objective, config, replace(config.run), groups={"judges.": config.judges_rate})
     for step in run.steps("frames"):
         rng = np.random.default_rng([config.run.seed, step])
         name = composer.people[step % len(composer.people)]
