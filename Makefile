@@ -14,7 +14,7 @@ run: setup
 # Training runs apart from the engine: torch's training threads and OpenVINO's do not get on in one process.
 TRAINING := tests/test_stages.py tests/test_talker.py tests/test_cpc.py tests/test_composer.py tests/test_face_frames.py \
 	tests/test_speech2video.py tests/test_speech2video_table.py tests/test_distil.py tests/test_ablations.py \
-	tests/test_composer_adversarial.py
+	tests/test_composer_adversarial.py tests/test_speech2video_mouths.py
 PYTEST := OPENBLAS_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest
 
 test: setup-dev
