@@ -22,6 +22,7 @@ from training.models.surface import Box, back_turn, frame_rows, head_motion, loo
 from training.rig.expressions import INDEX, with_eyes
 from training.rig.mesh import Camera
 from training.rig.mesh import rotation as rig_rotation
+from training.stages.run import StageError
 
 CAMERA = Camera.portrait(512)
 SIZE = 256  # of the little composer: half the real one
@@ -255,3 +256,14 @@ def test_figures_know_good_from_bad():
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected best\.safetensors"):
         load_composer(tmp_path)
+
+
+def test_a_person_who_is_new_gets_every_other_step() -> None:
+    from training.stages.composer import whose_turn
+
+    people = ("Elena", "Amara", "Tom")
+    assert [whose_turn(people, "", step) for step in range(4)] == ["Elena", "Amara", "Tom", "Elena"]
+    turns = [whose_turn(people, "Tom", step) for step in range(6)]
+    assert turns == ["Elena", "Tom", "Amara", "Tom", "Tom", "Tom"]
+    with pytest.raises(StageError, match="--often: expected one of Elena"):
+        whose_turn(people, "Nobody", 0)

@@ -69,6 +69,8 @@ class ComposerStageConfig:
     """A checkpoint (.safetensors) whose weights to begin from where names and shapes fit: for going on with other frames."""
     decided: bool = False
     """Train with the crisp choice between stills that is used later: for the last part of a training."""
+    often: str = ""
+    """A person who gets every other step, such as one who is new among others that were trained long."""
     check_every: int = 400
     """Steps between measurements on held-out frames."""
 
@@ -263,6 +265,15 @@ def window(rng: np.random.Generator, grid: int) -> Box:
     return Box(int(x), int(y), grid // 2, grid // 2)
 
 
+def whose_turn(people: tuple[str, ...], often: str, step: int) -> str:
+    """All in turn, but `often` in every other step. Raises StageError for a name that is not among them."""
+    if often and often not in people:
+        raise StageError(f"--often: expected one of {', '.join(people)}; found {often}")
+    if often and step % 2:
+        return often
+    return people[(step // 2 if often else step) % len(people)]
+
+
 def score(table: dict[str, dict[str, float]]) -> float:
     """What `best` means: whole frames and faces, dB."""
     return float(np.mean([row["psnr"] + row["face_psnr"] for row in table.values()]))
@@ -293,7 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console(stderr=True)
     for step in run.steps("frames"):
         rng = np.random.default_rng([config.run.seed, step])
-        name = composer.people[step % len(composer.people)]
+        name = whose_turn(composer.people, config.often, step)
         mine = frames[name]
         paint, turn = mine.batch(rng, config.paint_batch), mine.batch(rng, config.turn_batch)
         loss, scalars = run.objective(name, mine, paint, turn, window(rng, composer.config.grid))
