@@ -8,7 +8,6 @@ read by engine/backends/batched.py.
 """
 
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from engine.backends.batched import LARGEST, ROLES, BatchedGraph, BatchFile, ope
 from engine.errors import BackendError, MouthpieceError
 from export.batch_layout import Batching
 from export.batch_rules import RULES
+from export.pack import take_place
 
 
 def batched(model: bytes, count: int) -> bytes:
@@ -60,9 +60,7 @@ def write_batch(avatar: Avatar, size: int, folder: Path) -> int:
         (building / "batch.json").write_text(text + "\n", encoding="utf-8")
         open_batch(building, avatar)
         building.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(building, folder)
+        take_place(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return total

@@ -28,7 +28,7 @@ from engine.avatar import Avatar
 from engine.errors import MouthpieceError
 from engine.manifest import EMOTIONS, EXPRESSIONS, HOP_SAMPLES
 from export.graphs import ExportedGraph, Port, trace
-from export.pack import PREVIEW_SIZE, PackContents, PackPerson, shrunk, with_previews, write_pack
+from export.pack import PREVIEW_SIZE, PackContents, PackPerson, refuse_other, shrunk, with_previews, write_pack
 
 STATE_OUT = "next."  # a leaf `x` of the encoder leaves the graph as `next.x`
 PICTURE_OUTPUTS = ("paint", "paint_flow", "eyes", "mouth", "grid", "weight", "gain")
@@ -344,8 +344,7 @@ def main(
     try:
         if output.suffix != ".avatar":
             raise ValueError(f"expected a name that ends in .avatar, found {output}")
-        if output.exists() and not (output / "manifest.json").is_file():  # before the minutes that an export takes
-            raise ValueError(f"{output} exists and is not an avatar pack; choose another name or remove it")
+        refuse_other(output)  # before the minutes that an export takes
         figures = json.loads(quality.read_text(encoding="utf-8")) if quality else None
         with console.status("exporting"):
             avatar = export_pack(face, audio, output, name, description, figures)

@@ -84,8 +84,7 @@ def _built(target: Path, fill: Callable[[Path], None]) -> Avatar:
     """Has a pack written beside its place, opens it, and only then puts it there. Raises `ValueError` if something else
     stands there.
     """
-    if target.exists() and not (target / "manifest.json").is_file():
-        raise ValueError(f"{target} exists and is not an avatar pack; choose another name or remove it")
+    refuse_other(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -96,6 +95,12 @@ def _built(target: Path, fill: Callable[[Path], None]) -> Avatar:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_avatar(target)
+
+
+def refuse_other(target: Path) -> None:
+    """Raises `ValueError` if something stands there that is no pack, which a new one must not replace."""
+    if target.exists() and not (target / "manifest.json").is_file():
+        raise ValueError(f"{target} exists and is not an avatar pack; choose another name or remove it")
 
 
 def rewrite_pack(avatar: Avatar, target: Path, manifest: dict[str, Any], changed: Mapping[str, bytes]) -> Avatar:

@@ -21,7 +21,7 @@ from engine.doctor import Check, checks
 from gui.bridge import Bridge
 from gui.state import for_the_window
 from gui.theme import colours
-from gui.widgets import panel
+from gui.widgets import panel, scrolling
 
 CAMERA_STEPS = {  # what to do, and the command if it is one
     "linux": (
@@ -118,12 +118,7 @@ class FirstRunPage(QDialog):
         self._grid.setHorizontalSpacing(12)
         self._grid.setVerticalSpacing(8)
         self._grid.setAlignment(Qt.AlignmentFlag.AlignTop)
-        area = QScrollArea()
-        area.setWidget(inside)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        return area
+        return scrolling(inside)
 
     @staticmethod
     def _camera_steps() -> QWidget:

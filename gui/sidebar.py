@@ -1,12 +1,13 @@
 """The right of the window: three pages of controls."""
 
-from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtCore import pyqtSignal
 from PyQt6.QtWidgets import QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from gui.devices import DevicesPanel
 from gui.panels import MoodPanel, Panel, PeoplePanel, PosePanel, ScenePanel
 from gui.presets import PresetPanel
 from gui.state import View
+from gui.widgets import scrolling
 
 WIDTH = 372
 
@@ -54,9 +55,4 @@ def _column(*parts: QWidget) -> QScrollArea:
     for part in parts:
         layout.addWidget(part)
     layout.addStretch(1)
-    area = QScrollArea()
-    area.setWidget(inside)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    return area
+    return scrolling(inside)

@@ -12,6 +12,7 @@ from PyQt6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QScrollArea,
     QSlider,
     QStyle,
     QStyleOptionComboBox,
@@ -140,6 +141,16 @@ class Dial(QWidget):
     def _reset(self) -> None:
         self.show_value(self.default)
         self.changed.emit(self.default)
+
+
+def scrolling(inside: QWidget) -> QScrollArea:
+    """What is higher than its place, to be scrolled up and down, without a frame."""
+    area = QScrollArea()
+    area.setWidget(inside)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return area
 
 
 def panel(title: str) -> tuple[QFrame, QVBoxLayout]:

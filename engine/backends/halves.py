@@ -55,6 +55,7 @@ class InHalves:
         self._load_eyeless = load_eyeless
         self._eyeless: Future[Graph] | None = None
         self._bound: dict[str, Array] = {}
+        self._eyeless_bound = False
         self.device = f"{face.device}{' for each of two halves' if side_by_side else ''}"
         self._beside = ThreadPoolExecutor(1, "head") if side_by_side else None
 
@@ -65,6 +66,7 @@ class InHalves:
         self._face.bind(inputs)
         self._head.bind(inputs)
         self._bound |= inputs
+        self._eyeless_bound = False
 
     def step(self, state: State, inputs: Tensors) -> tuple[State, dict[str, Array]]:
         assert isinstance(state, _Both)
@@ -101,8 +103,10 @@ class InHalves:
         if self._eyeless is None or not self._eyeless.done():
             return self.step_face(state, inputs)
         graph = self._eyeless.result()
-        if state.eyeless is None:
+        if not self._eyeless_bound:  # it came after the first binding, and others may have followed
             graph.bind(self._bound)
+            self._eyeless_bound = True
+        if state.eyeless is None:
             state.eyeless = graph.initial()
         state.eyeless, drawn = graph.step(state.eyeless, inputs)
         return state, drawn
