@@ -25,6 +25,7 @@ class AudioEncoder:
         # Every context is written twice, one ring length apart, so that any window is one slice.
         self._length = RING_HOPS + self._window
         self._ring = np.zeros((2 * self._length, audio.context_size), np.float32)
+        self._sound = np.zeros((self._length, HOP_SAMPLES), np.float32)
         self._rest = np.zeros(0, np.float32)
         self._chunk = np.zeros((1, HOP_SAMPLES), np.float32)
         self._follower, self._prosody = ProsodyFollower(), [SILENT] * self._length
@@ -44,6 +45,7 @@ class AudioEncoder:
             self._chunk[0] = pending[hop * HOP_SAMPLES : (hop + 1) * HOP_SAMPLES]
             self._state, outputs = self._graph.step(self._state, {"samples": self._chunk})
             place = self.hops % self._length
+            self._sound[place] = self._chunk[0]
             self._ring[place] = self._ring[place + self._length] = outputs["context"][0]
             self._prosody[place] = self._follower.push(self._chunk[0])
             self.hops += 1
@@ -72,6 +74,11 @@ class AudioEncoder:
             start = max(first, 0) % self._length
             window[0, hops - kept :] = self._ring[start : start + kept]
         return window
+
+    def sound(self, newest_hop: int, hops: int) -> Array:
+        """Samples [1, 160 hops] that end with hop `newest_hop`; those hops must still be in the ring."""
+        places = np.arange(newest_hop + 1 - hops, newest_hop + 1) % self._length
+        return self._sound[places].reshape(1, -1)
 
     def prosody(self, hop: int) -> Prosody:
         """How the voice moved at a hop that is still in the ring; before the first it was silent."""

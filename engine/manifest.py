@@ -214,12 +214,21 @@ class Manifest(_Strict):
         }
 
 
+READER_SAMPLES = 10 * HOP_SAMPLES
+"""Samples between two questions to a voice reader, 100 ms."""
+
+
 def _check_reader(reader: GraphSpec, context: int, people: int) -> None:
     inputs = reader.inputs_of("context")
     hops = (*inputs.get("context", ()), 0, 0)[1]
     _expect(inputs, {"context": (1, hops, context), "usual": (1, context), "seconds": (1, 1)}, "voice_reader context")
-    if len(reader.inputs) != len(inputs) or reader.state or not 0 < hops <= 1000:
-        raise ValueError(f"voice_reader takes a window of 1 to 1000 contexts and no state, found {hops}")
+    if not 0 < hops <= 1000:
+        raise ValueError(f"voice_reader takes a window of 1 to 1000 contexts, found {hops}")
+    samples = reader.inputs_of("samples")  # readers of contexts alone have none, and no state
+    if samples or reader.state:
+        _expect(samples, {"samples": (1, READER_SAMPLES)}, "voice_reader sound")
+    if len(reader.inputs) != len(inputs) + len(samples) + len(reader.state):
+        raise ValueError("voice_reader takes contexts, samples and state, found other inputs")
     _expect(reader.outputs_of("aux"), {"emotion": (1, 6), "people": (1, people)}, "voice_reader outputs")
 
 

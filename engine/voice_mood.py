@@ -1,7 +1,8 @@
 """What the voice says by itself: its mood, and whose face it fits, for avatars that carry a voice reader.
 
-The reader is a small graph on the contexts that the audio encoder has anyway. It is asked every 100 ms about the last
-second or so; its answers are smoothed in stream time, so the same sound gives the same moods however it is cut up.
+The reader is a small graph on the contexts that the audio encoder has anyway and, beside them, on the sound itself, of
+which it keeps what it needs as its state. It is asked every 100 ms about the last second or so; its answers are smoothed in
+stream time, so the same sound gives the same moods however it is cut up.
 """
 
 import math
@@ -17,11 +18,11 @@ from engine.backends.base import Graph
 from engine.controls import Controls
 from engine.encoder import RING_HOPS, AudioEncoder
 from engine.errors import AvatarError, BackendError
-from engine.manifest import EMOTIONS
+from engine.manifest import EMOTIONS, HOP_SAMPLES, READER_SAMPLES
 
 Array = NDArray[np.float32]
 
-EVERY_HOPS = 10
+EVERY_HOPS = READER_SAMPLES // HOP_SAMPLES
 _HOP_S = 0.01
 # A mood is taken up while there is speech, and fades slowly while there is none.
 _MOOD_S, _CALM_S = 0.25, 3.0
@@ -75,11 +76,12 @@ class VoiceListener:
     def __init__(self, avatar: Avatar, graph: Graph, encoder: AudioEncoder) -> None:
         self._avatar, self._graph, self._encoder = avatar, graph, encoder
         _, self._window, self._size = graph.spec.inputs_of("context")["context"]
-        self._state = graph.initial()
+        self._hears_sound = "samples" in graph.spec.inputs_of("samples")
         self.reset()
 
     def reset(self) -> None:
         """Forgets the voice."""
+        self._state = self._graph.initial()
         self._reads = 0
         self._moods: list[Array] = [np.zeros(len(EMOTIONS), np.float32)]
         self._scores = np.zeros(len(self._avatar.people), np.float32)
@@ -103,6 +105,8 @@ class VoiceListener:
         self._get_used_to(contexts[:, -EVERY_HOPS:].mean(1), speaking)
         seconds = np.full((1, 1), min(self._heard_s, _USUAL_S), np.float32)
         inputs = {"context": contexts, "usual": self._usual, "seconds": seconds}
+        if self._hears_sound:
+            inputs["samples"] = self._encoder.sound(hop, EVERY_HOPS)
         self._state, outputs = self._graph.step(self._state, inputs)
         felt = outputs["emotion"][0] * speaking
         felt[_NEUTRAL] = 0.0

@@ -85,7 +85,8 @@ def export_reader(avatar: Avatar, reader: Path, teachers: Path) -> ExportedGraph
     """The graph for this pack's people. Raises `ValueError` for a reader of another encoder or files that do not fit."""
     from safetensors.torch import load_file
 
-    from training.models.speech2video.students import VoiceReader, cosine, load_students
+    from training.models.speech2video.students import cosine, load_students
+    from training.models.speech2video.voice_reader import VoiceReader
 
     students, about = load_students(reader / "best")
     check_encoder(avatar, about)
@@ -93,14 +94,25 @@ def export_reader(avatar: Avatar, reader: Path, teachers: Path) -> ExportedGraph
     gallery = faces_of(avatar, teachers) - known["face_mean"]
     scores = cosine(known["voices"], gallery)
     module = VoiceReader(students, gallery, scores.mean(0), scores.std(0).clamp(min=1e-3)).eval()
-    context = (1, students.config.window_hops, avatar.manifest.audio.context_size)
-    size = context[2]
-    example = (torch.randn(context) * 0.3, torch.randn(1, size) * 0.3, torch.full((1, 1), 5.0))
-    names = ["context", "usual", "seconds"]
-    model = trace(module, example, names, ["emotion", "people"])
-    inputs = tuple(Port(name, "context", tuple(leaf.shape)) for name, leaf in zip(names, example, strict=True))
-    outputs = (Port("emotion", "aux", (1, len(EMOTIONS))), Port("people", "aux", (1, len(avatar.people))))
-    return ExportedGraph("voice_reader.onnx", model, inputs, outputs, {})
+    size = avatar.manifest.audio.context_size
+    given = {
+        "context": torch.randn(1, students.config.window_hops, size) * 0.3,
+        "usual": torch.randn(1, size) * 0.3,
+        "seconds": torch.full((1, 1), 5.0),
+        "samples": torch.randn(1, VoiceReader.samples) * 0.1,
+    }
+    leaves = module.initial()
+    state = {name: f"next.{name}" for name in leaves}
+    answers = ["emotion", "people", *state.values()]
+    model = trace(module, [*given.values(), *leaves.values()], [*given, *leaves], answers)
+    roles = dict.fromkeys(given, "context") | {"samples": "samples"} | dict.fromkeys(leaves, "state")
+    inputs = tuple(Port(name, roles[name], tuple(leaf.shape)) for name, leaf in (given | leaves).items())
+    outputs: tuple[Port, ...] = (
+        Port("emotion", "aux", (1, len(EMOTIONS))),
+        Port("people", "aux", (1, len(avatar.people))),
+    )
+    outputs += tuple(Port(state[name], "state", tuple(leaf.shape)) for name, leaf in leaves.items())
+    return ExportedGraph("voice_reader.onnx", model, inputs, outputs, state)
 
 
 def add_graph(avatar: Avatar, target: Path, role: str, graph: ExportedGraph, quality: dict[str, Any]) -> Avatar:

@@ -285,6 +285,26 @@ def test_the_plan_is_balanced_and_keeps_its_promises():
     assert len(set(first)) == 40  # each recording once before any comes again
 
 
+def test_with_own_voices_nobody_speaks_with_another_s():
+    people, folder = some_people(), some_folder()
+    plan = [slot for slot, _ in zip(slots(people, [folder], 0, own_voices=True), range(600))]
+    shared = [slot for slot, _ in zip(slots(people, [folder], 0), range(600))]
+    assert [s.person for s in plan] == [s.person for s in shared]
+    assert 0.55 < np.mean([s.voice.real for s in plan]) < 0.72
+    speakers: dict[str, set[str]] = {}
+    throats: dict[tuple[str, float], set[str]] = {}
+    for slot in plan:
+        assert not slot.plain
+        if slot.voice.name != HELD_VOICE:
+            speakers.setdefault(slot.voice.name, set()).add(slot.person)
+            throats.setdefault((slot.voice.model, slot.voice.formant), set()).add(slot.person)
+    assert len(speakers) == 48  # a recorded and a synthetic one each
+    assert all(len(found) == 1 for found in [*speakers.values(), *throats.values()])
+    women = {s.voice.formant for s in plan if s.voice.real and s.voice.who == "woman"}
+    men = {s.voice.formant for s in plan if s.voice.real and s.voice.who == "man"}
+    assert min(women) >= max(men)
+
+
 def test_the_split_hangs_on_the_sentence_alone():
     names = [f"own_{k:05d}" for k in range(2000)]
     shares = {split: sum(split_of(n) == split for n in names) / 2000 for split in ("train", "val", "test")}

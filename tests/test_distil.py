@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.data.heard import Heard, Voiced, windows
+from training.data.heard import Heard, Sounds, Voiced, windows
 from training.metrics.voice import evaluate, gallery_of, table
 from training.models.speech2video.students import StudentConfig
 from training.stages.distil import DistilConfig, DistilObjective, Taught, batch_of, label_of, teach
@@ -20,13 +20,13 @@ from training.stages.teachers import as_distribution
 
 MOODS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
 SIZE = 12
-SMALL = StudentConfig(context_size=SIZE, window=4, stride=4, hidden=24, feature=40)
+SMALL = StudentConfig(context_size=SIZE, window=4, stride=4, hidden=24, feature=40, rows=10)
 
 
 def made_up(clips: int = 60) -> Heard:
-    """Contexts whose first six numbers lean to the mood and the next four to the person."""
+    """Contexts whose first six numbers lean to the mood and the next four to the person; all is voiced, at one pitch."""
     rng = np.random.default_rng(0)
-    voiced, contexts = [], []
+    voiced, copies = [], []
     for i in range(clips):
         mood, person = MOODS[i % 6], f"P{i % 4}"
         rows = rng.normal(0, 0.5, (50, SIZE))
@@ -34,8 +34,12 @@ def made_up(clips: int = 60) -> Heard:
         rows[:, 6 + i % 4] += 1.0
         split = "test" if i % 5 == 4 else "train"
         voiced.append(Voiced(f"clip{i}", person, "v", i % 2 == 0, split, mood, 1.0, (0.2, 1.8), 50))
-        contexts.append((rows.astype(np.float16), (rows + rng.normal(0, 0.2, rows.shape)).astype(np.float16)))
-    return Heard(tuple(voiced), tuple(contexts), (np.zeros((50, SIZE), np.float16),))
+        manner = rng.normal(0, 0.1, (100, 18)).astype(np.float16)
+        manner[:, 0] = 1.0
+        spoiled = rows + rng.normal(0, 0.2, rows.shape)
+        copies.append(tuple(Sounds(copy.astype(np.float16), manner) for copy in (rows, spoiled)))
+    silence = Sounds(np.zeros((50, SIZE), np.float16), np.zeros((100, 18), np.float16))
+    return Heard(tuple(voiced), tuple(copies), (silence,))
 
 
 def taught_by(heard: Heard) -> Taught:
@@ -48,13 +52,13 @@ def taught_by(heard: Heard) -> Taught:
 def test_students_learn_mood_and_person_and_are_judged_beside_chance() -> None:
     heard = made_up()
     taught = taught_by(heard)
-    config = DistilConfig(batch=32, live=SMALL, paper=replace(SMALL, window=1), run=RunOptions(steps=80))
+    config = DistilConfig(batch=32, live=SMALL, paper=replace(SMALL, window=1, rows=0), run=RunOptions(steps=160))
     torch.manual_seed(0)
     objective = DistilObjective(config)
     optimiser = torch.optim.Adam(objective.parameters(), 5e-3)
-    for step in range(80):
-        *batch, _ = batch_of(heard, taught, heard.of("train"), config, step)
-        loss, _ = objective(*batch)
+    for step in range(160):
+        batch = batch_of(heard, taught, heard.of("train"), config, step)
+        loss, _ = objective(batch.heard, batch.mu, batch.nu, batch.speech)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -78,17 +82,22 @@ def test_students_learn_mood_and_person_and_are_judged_beside_chance() -> None:
 def test_batches_are_functions_of_seed_and_step() -> None:
     heard = made_up()
     taught = taught_by(heard)
-    config = DistilConfig(batch=8, live=SMALL, paper=replace(SMALL, window=1), silence_share=0.5)
+    config = DistilConfig(batch=8, live=SMALL, paper=replace(SMALL, window=1, rows=0), silence_share=0.5)
     first, again = (batch_of(heard, taught, heard.of("train"), config, 3) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, again))
-    omegas, usual, seconds, mu, _, speech, index = first
+    assert first.clips == again.clips
+    assert all(torch.equal(a, b) for a, b in zip(first.heard, again.heard))
+    assert torch.equal(first.mu, again.mu)
+    omegas, usual, seconds, rows, habit, voiced = first.heard
     assert omegas.shape == (8, 4, SIZE)
     assert usual.shape == (8, SIZE)
-    assert (seconds >= 0).all()
+    assert rows.shape == (8, 10, 18)
+    assert habit.shape == (8, 18)
+    assert seconds.shape == voiced.shape == (8, 1)
+    assert float(voiced.min()) > 0  # the moment's own clip is always known
     assert float(seconds.max()) > 1.0
-    assert 0 < int(speech.sum()) < 8
-    assert (mu[~speech].argmax(1) == 4).all()  # silence is calm
-    assert all(heard.clips[i].split == "train" for i in index.tolist())
+    assert 0 < int(first.speech.sum()) < 8
+    assert (first.mu[~first.speech].argmax(1) == 4).all()  # silence is calm
+    assert all(heard.clips[i].split == "train" for i in first.clips)
 
 
 def test_windows_before_the_stream_are_zeros() -> None:
@@ -96,7 +105,7 @@ def test_windows_before_the_stream_are_zeros() -> None:
     cut = windows(rows, [1, 5], 4)
     np.testing.assert_array_equal(cut[0], [[0, 0], [0, 0], [0, 1], [2, 3]])
     np.testing.assert_array_equal(cut[1], rows[2:6])
-    np.testing.assert_array_equal(windows(rows, [5], 2, 8)[0], rows[[3, 5]])
+    np.testing.assert_array_equal(windows(rows, [5], 2, 2)[0], rows[[3, 5]])
 
 
 def test_labels_where_the_voice_says_something_else_the_face() -> None:

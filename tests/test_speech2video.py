@@ -26,7 +26,6 @@ from training.models.speech2video.senet import (
     load_senet_fer,
 )
 from training.models.speech2video.senet import published_names as senet_names
-from training.models.speech2video.students import StudentConfig, Students, VoiceReader, cosine
 from training.models.speech2video.syncnet import (
     Mfcc,
     PublishedSyncNet,
@@ -221,30 +220,6 @@ def test_published_syncnet_loads_and_opens_both_doors(tmp_path: Path) -> None:
     assert heard.shape == (1, 1024)
     torch.testing.assert_close(heard, model.hear(mfcc).detach())
     assert loaded.see(torch.rand(1, 15, 224, 224)).shape == (1, 1024)
-
-
-def test_students_hear_one_omega_or_a_second_of_them() -> None:
-    for window in (1, 7):
-        students = Students(StudentConfig(context_size=8, window=window, hidden=16, feature=24)).eval()
-        mu, nu = students(torch.randn(3, window, 8), torch.randn(3, 8), torch.ones(3, 1))
-        assert (mu.shape, nu.shape) == ((3, 6), (3, 24))
-
-
-def test_the_reader_folds_the_features_away_exactly() -> None:
-    torch.manual_seed(1)
-    config = StudentConfig(context_size=8, window=5, stride=4, hidden=16, feature=200)
-    students = Students(config).eval()
-    gallery = torch.randn(3, 200)
-    mean, spread = torch.randn(3), torch.rand(3) + 0.5
-    reader = VoiceReader(students, gallery, mean, spread).eval()
-    context = torch.randn(1, config.window_hops, 8)
-    usual, seconds = torch.randn(1, 8), torch.full((1, 1), 12.0)
-    emotion, people = reader(context, usual, seconds)
-    mu, nu = students(context[:, ::4], usual, seconds)
-    assert context[:, ::4].shape[1] == 5  # the newest hop is among them
-    torch.testing.assert_close(context[:, ::4][:, -1], context[:, -1])
-    torch.testing.assert_close(emotion, mu.softmax(1))
-    torch.testing.assert_close(people, (cosine(nu, gallery) - mean) / spread, atol=1e-4, rtol=1e-4)
 
 
 def test_mfcc_tells_sounds_apart_and_is_causal() -> None:

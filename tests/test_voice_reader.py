@@ -18,7 +18,15 @@ from engine.avatar import open_avatar
 from engine.controls import Controls
 from export.reader import probe_contexts
 from training.data.heard import probe_sound
-from training.models.speech2video.students import StudentConfig, Students, load_students, save_reader
+from training.models.speech2video.manner import Manner
+from training.models.speech2video.students import (
+    Listened,
+    StudentConfig,
+    Students,
+    habit_of,
+    load_students,
+    save_reader,
+)
 from training.models.speech2video.vgg import VggConfig
 from training.stages.run import StageError, write_tensors
 from training.stages.teachers import Teachers, TeachersConfig, load_teachers
@@ -37,7 +45,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tensors(teachers / "model.safetensors", {k: v.half() for k, v in Teachers(config).state_dict().items()})
     (teachers / "model.json").write_text(json.dumps({"config": asdict(config)}, default=str))
     (teachers / "people.json").write_text(json.dumps(["A", "B"]))
-    students = Students(StudentConfig(context_size=packs.CONTEXT, window=10, stride=4, hidden=16, feature=40)).eval()
+    students = Students(
+        StudentConfig(context_size=packs.CONTEXT, window=10, stride=4, hidden=16, feature=40, rows=30)
+    ).eval()
     reader = root / "reader"
     reader.mkdir()
     probe = probe_contexts(open_avatar(pack), probe_sound())
@@ -54,6 +64,29 @@ def add(runs: Path, out: Path, reader: str = "reader") -> subprocess.CompletedPr
     )
 
 
+def buzz(seconds: float) -> np.ndarray:
+    """A voiced sound whose pitch and loudness move."""
+    t = np.arange(int(16_000 * seconds)) / 16_000
+    phase = 2 * np.pi * (140 * t - 8 * np.cos(2 * np.pi * t) / (2 * np.pi))
+    waves = sum(np.sin(k * phase) / k for k in range(1, 6))
+    return (0.1 * (1.2 + np.sin(2 * np.pi * 4 * t)) * waves).astype(np.float32)
+
+
+def answers_of(animator: Animator) -> list[np.ndarray]:
+    """Fills up with what the reader answers from now on."""
+    found: list[np.ndarray] = []
+    graph = animator._listener._graph
+    step = graph.step
+
+    def listening(state, inputs):
+        after, outputs = step(state, inputs)
+        found.append(outputs["emotion"][0].copy())
+        return after, outputs
+
+    graph.step = listening
+    return found
+
+
 def test_a_pack_gets_a_reader_and_the_engine_hears_with_it(runs: Path, tmp_path: Path) -> None:
     done = add(runs, tmp_path / "hearing.avatar")
     assert done.returncode == 0, done.stderr
@@ -61,21 +94,32 @@ def test_a_pack_gets_a_reader_and_the_engine_hears_with_it(runs: Path, tmp_path:
     assert avatar.manifest.quality["voice_reader"] == {"test": {"emotion": 0.5}}
     assert avatar.manifest.graphs.voice_reader.inputs_of("context")["context"] == (1, 37, packs.CONTEXT)
     animator = Animator(avatar)
-    animator.push(0.2 * np.random.default_rng(0).standard_normal(48_000).astype(np.float32))
+    felt = answers_of(animator)
+    quiet = np.zeros(8_000, np.float32)  # digital silence, as where sound is missing
+    animator.push(np.concatenate([quiet, buzz(2.0), quiet, buzz(1.0)]))
     animator.skip_to_newest()
     frame = animator.next_frame(Controls(auto_emotion=1.0, person_from_voice=True))
     assert frame.rgba.shape == (128, 128, 4)
-    # what the engine reads is what the students say
+    # what the engine reads, state and all, is what the students say of the same sound
     students, _ = load_students(runs / "reader" / "best")
-    listener = animator._listener
-    contexts = torch.from_numpy(animator._encoder.window(animator._encoder.hops - 1, 37))
-    with torch.no_grad():
-        usual, seconds = torch.randn(1, packs.CONTEXT), torch.full((1, 1), 7.0)
-        expected = students(contexts[:, ::4], usual, seconds)[0].softmax(1).numpy()
-    inputs = {"context": contexts.numpy(), "usual": usual.numpy(), "seconds": seconds.numpy()}
-    _, outputs = listener._graph.step(listener._state, inputs)
-    np.testing.assert_allclose(outputs["emotion"], expected, atol=1e-4)
+    listener, encoder = animator._listener, animator._encoder
     animator.close()
+    sound = torch.from_numpy(np.concatenate([encoder.sound(9 + 10 * k, 10) for k in range(encoder.hops // 10)], axis=1))
+    sums, voiced = habit_of(Manner()(sound)[0])
+    last = encoder.hops // 10 * 10 - 1
+    contexts = torch.from_numpy(encoder.window(last, 37))
+    heard = Listened(
+        contexts[:, ::4],
+        torch.from_numpy(listener._usual),
+        torch.tensor([[min(listener._heard_s, 60.0)]]),
+        Manner()(sound)[:, -30:],
+        (sums / voiced.clamp(min=1e-3))[None],
+        voiced[None],
+    )
+    with torch.no_grad():
+        expected = students(heard)[0].softmax(1)[0].numpy()
+    np.testing.assert_allclose(felt[-1], expected, atol=2e-3)
+    assert np.isfinite(felt).all()
 
 
 def test_a_reader_of_another_encoder_is_refused(runs: Path, tmp_path: Path) -> None:

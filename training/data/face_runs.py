@@ -1,6 +1,6 @@
 """Short runs of a corpus' clips as small pictures: what teachers, discriminators and SyncNet look at.
 
-    python -m training.data.face_runs --corpus corpora/voices --out corpora/runs128
+    python -m training.data.face_runs --corpus corpora/voices_own --out corpora/runs128
 
 A run is `frames` frames in a row of one clip, `size` x `size` RGB over mid grey. Clips that have pixels are read; the
 others are drawn from `clip.json` and truth. OUT/<person>.npy holds the pictures `[runs, frames, size, size, 3]` uint8,
@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,13 @@ import cv2
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from rich.progress import Progress
 
 from training.data.clip import Clip, ClipError, Corpus
 from training.data.stored import stored_frames
 from training.metrics.image import over_grey
 from training.rig.drawing import SUPERSAMPLE, person_of
 from training.rig.pack import HeadPackError
+from training.rig.progress import progress_bar, start_workers
 from training.rig.renderer import Renderer
 
 Pixels = NDArray[np.uint8]
@@ -37,7 +38,7 @@ FORMAT = "mouthpiece-runs/1"
 class FaceRunsConfig:
     """What to draw, and how much of it."""
 
-    corpus: Path = Path("corpora/voices")
+    corpus: Path = Path("corpora/voices_own")
     out: Path = Path("corpora/runs128")
     size: int = 128
     frames: int = 16
@@ -49,6 +50,8 @@ class FaceRunsConfig:
     spread: bool = False
     """Frames all over the clip, from its first on, instead of in a row: what teachers see of a clip."""
     seed: int = 0
+    workers: int = 0
+    """Processes; 0: one for every core."""
 
 
 @dataclass(frozen=True)
@@ -130,21 +133,18 @@ def draw_run(clip: Clip, run: Run, config: FaceRunsConfig, renderer: Renderer | 
     return np.stack(drawn)
 
 
-def draw_person(clips: list[Clip], config: FaceRunsConfig, person: str) -> Iterator[int]:
-    """Draws and stores all runs of a person, unless they are there; yields after every run."""
+def draw_person(clips: list[Clip], config: FaceRunsConfig, person: str) -> str:
+    """Draws and stores all runs of a person, unless they are there; returns the person's name."""
     words = config.out / f"{person}.json"
     if words.is_file():
-        return
+        return person
     by_id = {clip.info.id: clip for clip in clips}
     runs = chosen_runs(clips, config, person)
     renderer = None
     if not all(by_id[run.clip].has_pixels() for run in runs):
         renderer = Renderer(config.size, SUPERSAMPLE)
         renderer.set_person(person_of(clips[0]))
-    pictures = []
-    for run in runs:
-        pictures.append(draw_run(by_id[run.clip], run, config, renderer))
-        yield 1
+    pictures = [draw_run(by_id[run.clip], run, config, renderer) for run in runs]
     part = config.out / f".{person}.part.npy"
     np.save(part, np.stack(pictures))
     os.replace(part, config.out / f"{person}.npy")
@@ -152,6 +152,7 @@ def draw_person(clips: list[Clip], config: FaceRunsConfig, person: str) -> Itera
     about = {"format": FORMAT, "size": config.size, "frames": config.frames, "runs": [vars(run) for run in runs]}
     part.write_text(json.dumps(about, indent=1) + "\n")
     os.replace(part, words)
+    return person
 
 
 def draw(config: FaceRunsConfig) -> None:
@@ -160,12 +161,15 @@ def draw(config: FaceRunsConfig) -> None:
     for clip in Corpus(config.corpus):
         people.setdefault(clip.info.person, []).append(clip)
     config.out.mkdir(parents=True, exist_ok=True)
-    with Progress() as bar:
-        task = bar.add_task("people", total=len(people))
-        for person, clips in sorted(people.items()):
-            for _ in draw_person(clips, config, person):
-                bar.update(task, description=person)
-            bar.advance(task)
+    with start_workers(config.workers, _begin, ()) as pool, progress_bar() as bar:
+        task = bar.add_task("people drawn", total=len(people), note="")
+        work = [pool.submit(draw_person, clips, config, person) for person, clips in sorted(people.items())]
+        for done in as_completed(work):
+            bar.update(task, advance=1, note=done.result())
+
+
+def _begin() -> None:
+    cv2.setNumThreads(1)  # one process a core
 
 
 def load_runs(folder: Path) -> FaceRuns:
@@ -197,6 +201,12 @@ def main() -> int:
         draw(config)
     except (ClipError, HeadPackError, OSError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except BrokenProcessPool:
+        print(
+            "a worker was killed, perhaps for want of memory; run it again to go on, with fewer --workers",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.heard import Heard, spoken_mean, windows
+from training.data.heard import Heard
+from training.data.usual import Usual, listened, moments, together, usual_in, without_rows
 from training.models.speech2video.students import Students, cosine
 
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
@@ -26,14 +27,11 @@ def gallery_of(heard: Heard, nu: Tensor) -> tuple[Tensor, list[str]]:
     return torch.stack(rows), people
 
 
-def usual_of(heard: Heard, index: int, most: int = 12) -> tuple[Tensor, Tensor]:
-    """What is usual for the voice of a clip by its other clips, whatever their mood: `([C], [1])`, as after a minute."""
-    voice = heard.clips[index].voice
-    others = [i for i, clip in enumerate(heard.clips) if clip.voice == voice and i != index]
-    means = [spoken_mean(heard, i) for i in others[:: max(1, len(others) // most)][:most]]
-    seconds = sum(length for _, length in means)
-    mean = sum(length * row for row, length in means) / max(seconds, 1e-6) + np.zeros(heard.contexts[index][0].shape[1])
-    return torch.from_numpy(mean.astype(np.float32)), torch.tensor([seconds], dtype=torch.float32)
+def usual_of(heard: Heard, index: int, most: int = 12) -> Usual:
+    """What is usual for the voice of a clip by its other clips, whatever their mood, as after a minute."""
+    others = [i for i in heard.by_voice[heard.clips[index].voice] if i != index]
+    parts = [usual_in(heard, i) for i in others[:: max(1, len(others) // most)][:most]]
+    return together(parts, heard.copies[index][0].contexts.shape[1])
 
 
 def answers(
@@ -46,14 +44,11 @@ def answers(
     clip = heard.clips[index]
     first, last = int(clip.speech[0] * 25) + 12, max(int(clip.speech[1] * 25), int(clip.speech[0] * 25) + 13)
     ends = list(range(first, min(last, clip.length), STEP)) or [clip.length - 1]
-    x = torch.from_numpy(windows(heard.contexts[index][copy], ends, students.config.window, students.config.stride))
-    if known and copy == 0:
-        usual, seconds = usual_of(heard, index)
-    else:
-        mean, length = spoken_mean(heard, index, copy)
-        usual, seconds = torch.from_numpy(mean), torch.tensor([length])
+    omegas, rows = moments(heard.copies[index][copy], ends, students.config)
+    usual = usual_of(heard, index) if known and copy == 0 else usual_in(heard, index, copy)
+    given = listened(list(zip(omegas, rows)), [usual] * len(ends))
     with torch.no_grad():
-        mu, nu = students(x, usual.expand(len(x), -1), seconds.expand(len(x), -1))
+        mu, nu = students(given if students.config.rows else without_rows(given))
     return mu.softmax(1).mean(0), cosine(nu, gallery).mean(0)
 
 

@@ -49,7 +49,7 @@ class FilterBank(nn.Module):
         self.bands = bands
         self.filters = CausalConv(1, 2 * bands, self.kernel, self.stride)
         with torch.no_grad():
-            self.filters.conv.weight.copy_(_mel_pairs(bands, self.kernel)[:, None])
+            self.filters.conv.weight.copy_(mel_pairs(bands, self.kernel, self.floor)[:, None])
             self.filters.conv.bias.zero_()
 
     def initial(self, batch: int) -> State:
@@ -62,8 +62,8 @@ class FilterBank(nn.Module):
         return state, 0.25 * torch.log(1.0 + power)
 
 
-def _mel_pairs(bands: int, kernel: int) -> Tensor:
-    """`[2 * bands, kernel]` windowed cosines then sines, scaled so that power 1 lies at the floor."""
+def mel_pairs(bands: int, kernel: int, floor: float) -> Tensor:
+    """`[2 * bands, kernel]` windowed cosines then sines, scaled so that power 1 lies at `floor`."""
     mel = torch.linspace(_to_mel(60.0), _to_mel(7600.0), bands + 2, dtype=torch.float64)
     edges_hz = 700.0 * (torch.exp(mel / 1127.0) - 1.0)
     centres_hz = edges_hz[1:-1]
@@ -75,7 +75,7 @@ def _mel_pairs(bands: int, kernel: int) -> Tensor:
     window = window / window.sum(dim=1, keepdim=True)
     phase = 2.0 * math.pi * centres_hz[:, None] * time[None] / RATE
     pairs = torch.cat([window * torch.cos(phase), window * torch.sin(phase)])
-    return (pairs * FilterBank.floor**-0.5).float()
+    return (pairs * floor**-0.5).float()
 
 
 def _to_mel(hz: float) -> float:

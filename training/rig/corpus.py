@@ -45,6 +45,8 @@ class Options:
     seed: int = 0
     pixels: Literal["none", "h264"] = "h264"
     """none: sound and truth only; the frames can be drawn later, anywhere."""
+    voices: Literal["shared", "own"] = "shared"
+    """own: nobody speaks with another's voice, as identity in voices needs it; shared: every face with many voices."""
     workers: int = 0
     """Processes; 0: one for every core."""
     speech: str = os.environ.get("MOUTHPIECE_SPEECH", "none")
@@ -103,7 +105,8 @@ def check(options: Options) -> None:
 
 def _settings(options: Options) -> dict:
     """What makes two runs the same corpus. The minutes may grow later: the plan has no end."""
-    return {"people": options.people, "size": options.size, "seed": options.seed}
+    own = {"voices": options.voices} if options.voices != "shared" else {}  # as corpora without the word had it
+    return {"people": options.people, "size": options.size, "seed": options.seed} | own
 
 
 def annotate(options: Options) -> list[str]:
@@ -119,7 +122,7 @@ def annotate(options: Options) -> list[str]:
         write_text_atomic(root / "people" / f"{person.name}.json", person.to_json() + "\n")
     folders, unlabelled = open_folders(None if options.speech == "none" else Path(options.speech))
     write_text_atomic(root / "audio_only.txt", "".join(f"{p}\n" for p in unlabelled))
-    kept, rejected = _fill(options, slots(people, folders, options.seed))
+    kept, rejected = _fill(options, slots(people, folders, options.seed, options.voices == "own"))
     for clip_id in set(Corpus(root).ids()) - set(kept):  # made ahead by a worker, beyond the minutes asked for
         shutil.rmtree(root / "clips" / clip_id)
     about.update(count_minutes([read_clip(root / "clips" / k) for k in kept]), held_people=sorted(held_people(people)))

@@ -129,8 +129,12 @@ class _Deck:
         return self.items[self.order[at]]
 
 
-def slots(people: list[Person], folders: list[Folder], seed: int) -> Iterator[Slot]:
-    """Clips without end; the same people, folders and seed give the same clips."""
+def slots(people: list[Person], folders: list[Folder], seed: int, own_voices: bool = False) -> Iterator[Slot]:
+    """Clips without end; the same people, folders and seed give the same clips.
+
+    own_voices: nobody shares a voice (`own_voices_of`), as S_id needs it; else all of a sex share the synthetic ones, so
+    that a talker hears many voices with every face.
+    """
     held = held_people(people)
     synthetic = [v for v in SYNTHETIC.values() if v.name != HELD_VOICE and available(v.engine, v.model)]
     held_voice = SYNTHETIC[HELD_VOICE] if available("flite", "awb") else None
@@ -142,6 +146,7 @@ def slots(people: list[Person], folders: list[Folder], seed: int) -> Iterator[Sl
     children = [v for v in synthetic if v.who == "child"]
     casting = _Deck(people, [seed, 8])
     moods = {p.name: _Deck(list(EMOTIONS), [seed, 9, p.seed]) for p in people}
+    owned = own_voices_of(people, folders, synthetic, seed) if own_voices else {}
     own = 0
     for number in range(10**6):
         person = casting.deal()
@@ -151,9 +156,13 @@ def slots(people: list[Person], folders: list[Folder], seed: int) -> Iterator[Sl
         if use_real:
             folder, recording = takes.deal()
             voice, plain = _recorded_voice(folder, person, rng)
+            if own_voices:
+                voice, plain = owned[person.name].recorded[folder.name], False
             name, text = recording.id, recording.text
         else:
             voice = _synthetic_voice(person, decks, children, held_voice, rng)
+            if own_voices and voice.name != HELD_VOICE:
+                voice = owned[person.name].synthetic
             name, text = sentence_id(own), sentence(own)
             own += 1
         if plain and rng.random() < 0.5:
@@ -168,6 +177,44 @@ def slots(people: list[Person], folders: list[Folder], seed: int) -> Iterator[Sl
         if name.startswith(TEST_PREFIX):
             split = "test"
         yield Slot(number, person.name, voice, name, text, recording, plain, script, split, clip_seed)
+
+
+@dataclass(frozen=True)
+class Owned:
+    """The voices of one person: one for each folder of recordings, by the folder's name, and one synthetic."""
+
+    recorded: dict[str, Voice]
+    synthetic: Voice
+
+
+def own_voices_of(people: list[Person], folders: list[Folder], synthetic: list[Voice], seed: int) -> dict[str, Owned]:
+    """A throat for everybody: sizes are spread evenly over what women's and men's measure, and dealt at random.
+
+    Both voices of a person have that size and the person's pitch, as one throat would give them.
+    """
+    rng = np.random.default_rng([seed, 12])
+    owned: dict[str, Owned] = {}
+    for who, low, high in (("woman", 0.93, 1.10), ("man", 0.78, 0.93)):
+        mine = [p for p in people if _who(p) == who]
+        voices = _Deck([v for v in synthetic if v.who == who] or synthetic, [seed, 13, len(who)]) if synthetic else None
+        for person, share in zip(mine, (rng.permutation(len(mine)) + 0.5) / max(len(mine), 1)):
+            size, hz = low + float(share) * (high - low), person.voice.pitch_hz
+            recorded = {}
+            for folder in folders:
+                # sizes are those of a woman's recording; a man's is larger to begin with
+                formant = size if folder.who == "woman" else size * 1.17
+                pitch = float(np.clip(hz / folder.median_hz, 0.45, 2.0))
+                recorded[folder.name] = Voice(
+                    f"{folder.name}-{person.name.lower()}", "recorded", folder.name, who, formant, pitch
+                )
+            middle = (low + high) / 2
+            base = voices.deal() if voices else Voice("none", "none", "", who)
+            fitted = replace(
+                base, name=f"{base.name}-{person.name.lower()}", formant=base.formant * size / middle,
+                pitch=base.pitch * float(np.clip(hz / {"woman": 200.0, "man": 115.0}[who], 0.8, 1.25)),
+            )  # fmt: skip
+            owned[person.name] = Owned(recorded, fitted)
+    return owned
 
 
 def _recorded_voice(folder: Folder, person: Person, rng: np.random.Generator) -> tuple[Voice, bool]:

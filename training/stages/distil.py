@@ -4,7 +4,7 @@
 
 Students never see a picture and never change the audio encoder: contexts of the whole corpus are made once, clean and
 spoiled. Two sets of students learn side by side: `paper` from a single omega at any time of the stream, `live` from the
-omegas of 1.3 s. `best.safetensors` (+ .json) are the live ones, `paper.safetensors` the paper's. The evaluation goes to
+omegas and the manner of 1.5 s. `best.safetensors` (+ .json) are the live ones, `paper.safetensors` the paper's. The evaluation goes to
 `evaluation.json` and, as a table, to the terminal; a pack takes the reader in with `export.onnx --voice-reader`.
 """
 
@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.data.clip import ClipError
-from training.data.heard import Heard, digest_of, hear_corpora, probe_sound, spoken_mean, windows
+from training.data.heard import Heard, digest_of, hear_corpora, probe_sound
+from training.data.usual import Usual, listened, moments, together, usual_in, without_rows
 from training.losses.speech2video import LAMBDA, joint_distillation
 from training.metrics.voice import evaluate, gallery_of, table
 from training.models.cpc import AudioEncoder
-from training.models.speech2video.students import StudentConfig, Students, cosine, save_reader
+from training.models.speech2video.students import Listened, StudentConfig, Students, cosine, save_reader
 from training.models.talker import load_hearing
 from training.stages.run import Run, RunOptions, StageError, read_config, write_json, write_tensors
 
@@ -43,23 +43,23 @@ class DistilConfig:
     """Run folder whose audio encoder (best.safetensors) gives the contexts: the one that the pack ships."""
     teachers: Path = Path("runs/teachers")
     """Run folder of training.stages.teachers: what the faces say of each clip."""
-    corpus_folders: tuple[Path, ...] = (Path("corpora/voices"),)
+    corpus_folders: tuple[Path, ...] = (Path("corpora/voices_own"),)
     spoiled_share: float = 0.25
     """Share of the windows heard through a bad microphone; level and brightness are cues that those take away."""
-    copies: int = 3
+    copies: int = 2
     """How often each training clip is heard through another bad microphone, besides clean."""
     batch: int = 64
     silence_share: float = 0.08
     """Share of the windows in which nobody speaks: calm, and nobody."""
-    mood_labels: float = 0.5
+    mood_labels: float = 0.7
     """Share of the mood's target that is the corpus' own label where the sound was given one; the rest is the teacher."""
     live_distance: float = 3.0
     """lambda of eq. 2 for the live students, which are asked whose face fits; the paper's keep its 0.025."""
-    live: StudentConfig = field(default_factory=StudentConfig)
+    live: StudentConfig = field(default_factory=lambda: StudentConfig(rows=75))
     paper: StudentConfig = field(default_factory=lambda: StudentConfig(window=1, relative=False))
     run: RunOptions = field(
         default_factory=lambda: RunOptions(
-            out=Path("runs/voice_reader"), steps=2500, lr=1e-3, warmup_steps=100, ema_decay=0.998, weight_decay=0.05
+            out=Path("runs/voice_reader"), steps=6000, lr=1e-3, warmup_steps=100, ema_decay=0.998, weight_decay=0.05
         )
     )
 
@@ -80,12 +80,10 @@ class DistilObjective(nn.Module):
         self.live, self.paper = Students(config.live), Students(config.paper)
         self.weights = {"live": config.live_distance, "paper": LAMBDA}
 
-    def forward(
-        self, omegas: Tensor, usual: Tensor, seconds: Tensor, mu: Tensor, nu: Tensor, speech: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, heard: Listened, mu: Tensor, nu: Tensor, speech: Tensor) -> tuple[Tensor, dict[str, float]]:
         losses, terms = [], {}
-        for name, students, seen in (("live", self.live, omegas), ("paper", self.paper, omegas[:, -1:])):
-            felt, who = students(seen, usual, seconds)
+        for name, students, given in (("live", self.live, heard), ("paper", self.paper, without_rows(heard))):
+            felt, who = students(given)
             # nobody is asked for in silence: there eq. 2 has its emotion half alone
             loss = joint_distillation(felt, mu, who[speech], nu[speech], self.weights[name])
             losses.append(loss)
@@ -112,13 +110,15 @@ def teach(heard: Heard, folder: Path, labels: float) -> Taught:
         raise StageError(f"{folder}: the teachers saw no frames of {len(missing)} clips, such as {missing[0]}")
     order = torch.tensor([place[clip.clip] for clip in heard.clips])
     mu, nu = leaves["mu"].float()[order], leaves["nu"].float()[order]
+    train = heard.of("train")
     said = mu.softmax(1)
-    said = F.normalize(said / said[heard.of("train")].mean(0), p=1, dim=1)  # else the commonest mood is the answer
+    said = F.normalize(said / said[train].mean(0), p=1, dim=1)
     if labels > 0:
         named = torch.stack([label_of(clip.voice_says, clip.strength, row) for clip, row in zip(heard.clips, said)])
         said = (1 - labels) * said + labels * named
-    nu = nu - nu[heard.of("train")].mean(0)
-    return Taught((said + 1e-4).log(), IDENTITY_SPREAD * nu / nu[heard.of("train")].std())
+    said = F.normalize(said / said[train].mean(0), p=1, dim=1)  # else the commonest mood, calm, is the answer
+    nu = nu - nu[train].mean(0)
+    return Taught((said + 1e-4).log(), IDENTITY_SPREAD * nu / nu[train].std())
 
 
 def label_of(mood: str, strength: float, otherwise: Tensor) -> Tensor:
@@ -135,54 +135,57 @@ def label_of(mood: str, strength: float, otherwise: Tensor) -> Tensor:
     return out
 
 
-def batch_of(heard: Heard, taught: Taught, train: list[int], config: DistilConfig, step: int) -> tuple[Tensor, ...]:
-    """Batch of a step, a function of seed and step: `omegas [B, N, C], usual, seconds, mu, nu, speech [B], clips [B]`."""
+@dataclass(frozen=True)
+class Batch:
+    """What a step learns from; `speech [B]` is False where nobody speaks, `clips [B]` are indices into Heard."""
+
+    heard: Listened
+    mu: Tensor
+    nu: Tensor
+    speech: Tensor
+    clips: list[int]
+
+
+def batch_of(heard: Heard, taught: Taught, train: list[int], config: DistilConfig, step: int) -> Batch:
+    """The batch of a step, a function of seed and step."""
     rng = np.random.default_rng([config.run.seed, step])
-    window = config.live.window
-    omegas, picks, speech, usual, seconds = [], [], [], [], []
+    cut, usual, clips, speech = [], [], [], []
     for _ in range(config.batch):
         pick = int(rng.choice(train))
-        spoiled = rng.random() < config.spoiled_share and len(heard.contexts[pick]) > 1
-        copy = int(rng.integers(1, len(heard.contexts[pick]))) if spoiled else 0
-        contexts, clip = heard.contexts[pick][copy], heard.clips[pick]
+        spoiled = rng.random() < config.spoiled_share and len(heard.copies[pick]) > 1
+        copy = int(rng.integers(1, len(heard.copies[pick]))) if spoiled else 0
+        sounds, clip = heard.copies[pick][copy], heard.clips[pick]
+        # omega may be taken at any time once something has been said
+        low = min(int(clip.speech[0] * 25) + 16, clip.length - 2)
+        end = int(rng.integers(low, max(min(int(clip.speech[1] * 25) + 4, clip.length), low + 1)))
         # other clips of a spoiled one went through other microphones: there it is itself all that is known
-        known = [(pick, copy)] if spoiled else [(i, 0) for i in _others(heard, train, pick, rng)]
-        mean, length = _mean_of(heard, known)
-        usual.append(mean)
-        seconds.append([length])
-        if rng.random() < config.silence_share:
-            contexts = heard.silence[rng.integers(len(heard.silence))]
-            end = int(rng.integers(16, len(contexts)))
-            speech.append(False)
-        else:
-            # omega may be taken at any time once something has been said
-            low = min(int(clip.speech[0] * 25) + 16, clip.length - 2)
-            end = int(rng.integers(low, max(min(int(clip.speech[1] * 25) + 4, clip.length), low + 1)))
-            speech.append(True)
-        omegas.append(windows(contexts, [min(end, len(contexts) - 1)], window, config.live.stride)[0])
-        picks.append(pick)
-    spoken, index = torch.tensor(speech), torch.tensor(picks)
+        known = [] if spoiled else [usual_in(heard, i) for i in _others(heard, pick, rng)]
+        usual.append(together([*known, usual_in(heard, pick, copy, end)], sounds.contexts.shape[1]))
+        speech.append(rng.random() >= config.silence_share)
+        if not speech[-1]:
+            sounds = heard.silence[rng.integers(len(heard.silence))]
+            end = int(rng.integers(16, len(sounds)))
+        omegas, rows = moments(sounds, [min(end, len(sounds) - 1)], config.live)
+        cut.append((omegas[0], rows[0]))
+        clips.append(pick)
+    spoken, index = torch.tensor(speech), torch.tensor(clips)
     calm = torch.full((6,), 1e-4)
     calm[NEUTRAL] = 1.0
     mu = torch.where(spoken[:, None], taught.mu[index], calm.log())
-    voice = torch.from_numpy(np.stack(usual)), torch.tensor(seconds, dtype=torch.float32)
-    return torch.from_numpy(np.stack(omegas)), *voice, mu, taught.nu[index], spoken, index
+    return Batch(listened(cut, usual), mu, taught.nu[index], spoken, clips)
 
 
-def _others(heard: Heard, train: list[int], pick: int, rng: np.random.Generator) -> list[int]:
-    """None to eight training clips of the same voice: what a listener may have heard before."""
-    same = [i for i in train if heard.clips[i].voice == heard.clips[pick].voice and i != pick]
+def _others(heard: Heard, pick: int, rng: np.random.Generator) -> list[int]:
+    """None to eight clips of the same voice and split: what a listener may have heard before."""
+    mine = heard.by_voice[heard.clips[pick].voice]
+    same = [i for i in mine if i != pick and heard.clips[i].split == heard.clips[pick].split]
     count = int(rng.integers(0, 9))
     return [int(i) for i in rng.choice(same, min(count, len(same)), replace=False)] if same else []
 
 
-def _mean_of(heard: Heard, known: list[tuple[int, int]]) -> tuple[NDArray[np.float32], float]:
-    """The mean context of some clips' speech (clip, copy), and its length in seconds."""
-    total, length = np.zeros(heard.contexts[0][0].shape[1], np.float32), 0.0
-    for index, copy in known:
-        mean, seconds = spoken_mean(heard, index, copy)
-        total, length = total + seconds * mean, length + seconds
-    return total / np.float32(max(length, 1e-6)), length
+def typical_of(heard: Heard, train: list[int]) -> Usual:
+    """The mean voice, which stands in while little is known of one."""
+    return together([usual_in(heard, i) for i in train], heard.copies[0][0].contexts.shape[1])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -198,19 +201,22 @@ def main(arguments: list[str] | None = None) -> None:
         config.run.seed,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    size = heard.contexts[0][0].shape[1]
+    size = heard.copies[0][0].contexts.shape[1]
     config = replace(
         config, live=replace(config.live, context_size=size), paper=replace(config.paper, context_size=size)
     )
     taught = teach(heard, config.teachers, config.mood_labels)
     train = heard.of("train")
     objective = DistilObjective(config)
-    objective.live.typical.copy_(torch.from_numpy(_mean_of(heard, [(i, 0) for i in train])[0]))
+    typical = typical_of(heard, train)
+    objective.live.typical.copy_(torch.from_numpy(typical.context))
+    objective.live.typical_row.copy_(torch.from_numpy(typical.habit))
     run = Run(objective, config, config.run)
     for step in run.steps("windows"):
-        *batch, index = batch_of(heard, taught, train, config, step)
-        loss, terms = run.objective(*(leaf.to(run.fabric.device) for leaf in batch))
-        run.update(loss, terms, len(index), lambda index=index: ", ".join(heard.clips[i].clip for i in index.tolist()))
+        batch = batch_of(heard, taught, train, config, step)
+        given, mu, nu, speech = run.fabric.to_device((batch.heard, batch.mu, batch.nu, batch.speech))
+        loss, terms = run.objective(given, mu, nu, speech)
+        run.update(loss, terms, config.batch, lambda batch=batch: ", ".join(heard.clips[i].clip for i in batch.clips))
     finish(run, heard, taught, config, encoder)
 
 
@@ -255,10 +261,10 @@ def taught_mean(folder: Path, heard: Heard) -> Tensor:
 def voice_features(students: Students, heard: Heard, most: int = 400) -> Tensor:
     """`nu [n, 4096]` of training voices, one window each: the spread of scores that a pack's people are measured by."""
     picks = heard.of("train")[:: max(1, len(heard.of("train")) // most)]
-    shape = students.config
-    omegas = [windows(heard.contexts[i][0], [heard.clips[i].length // 2], shape.window, shape.stride)[0] for i in picks]
+    cut = [moments(heard.copies[i][0], [heard.clips[i].length // 2], students.config) for i in picks]
+    given = listened([(omegas[0], rows[0]) for omegas, rows in cut], [usual_in(heard, i) for i in picks])
     with torch.no_grad():
-        return students.identity(torch.from_numpy(np.stack(omegas)))
+        return students(given)[1]
 
 
 __all__ = ["DistilConfig", "cosine", "main"]

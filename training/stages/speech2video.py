@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,10 +28,13 @@ from torch import Tensor, nn
 
 from training.data.clip import ClipError, Corpus
 from training.data.face_runs import FaceRuns, load_runs
+from training.data.heard import STRIDE, Sounds, described
+from training.data.usual import read_voice
 from training.losses import speech2video as eq
 from training.models.cpc import AudioEncoder
 from training.models.speech2video.composer import IDENTITY_SIDES, PaperComposer, PaperComposerConfig
 from training.models.speech2video.discriminators import Discriminators
+from training.models.speech2video.manner import Manner
 from training.models.speech2video.students import Students, load_students
 from training.models.speech2video.vgg import VggFace
 from training.models.talker import load_hearing
@@ -38,6 +42,7 @@ from training.stages.run import Run, RunOptions, StageError, read_config, write_
 from training.stages.teachers import load_teachers
 
 PARTS = ("d_id", "d_fr", "d_sync", "grad", "identity")
+STUDENTS = {"paper": "paper", "live": "best"}
 RATES = {"judges.identity.": 1.0, "judges.frame.": 1 / 3, "judges.sync.": 1 / 30}
 """Learning rates relative to the generator's 3e-4."""
 
@@ -48,10 +53,12 @@ class Speech2VideoConfig:
 
     runs: Path = Path("corpora/runs128")
     """Runs of training.data.face_runs, frames in a row."""
-    corpus_folders: tuple[Path, ...] = (Path("corpora/voices"),)
+    corpus_folders: tuple[Path, ...] = (Path("corpora/voices_own"),)
     audio: Path = Path("runs/audio")
     reader: Path = Path("runs/voice_reader")
-    """Run folder of training.stages.distil, whose `paper` students give mu and nu."""
+    """Run folder of training.stages.distil, whose students give mu and nu."""
+    students: Literal["paper", "live"] = "live"
+    """paper: on omega = c_T; live: on all omegas of the clip, and on how they are said."""
     teachers: Path = Path("runs/teachers")
     without: tuple[str, ...] = ()
     """What to leave out: d_id, d_fr, d_sync, grad, identity."""
@@ -91,28 +98,24 @@ def heard_at(contexts: Tensor, frames: Sequence[int], hops: int, lookahead: int)
 def gather(
     runs: FaceRuns, corpora: Sequence[Path], encoder: AudioEncoder, students: Students, hops: int, lookahead: int
 ) -> Material:
-    """Hears every clip of the runs once. mu and nu are the students' on omega = c_T of the whole clip."""
+    """Hears every clip of the runs once, for its contexts and for what the students make of it."""
     clips = {clip.info.id: clip for folder in corpora for clip in Corpus(folder)}
     contexts, mu, nu = [], [], []
-    known: dict[str, Tensor] = {}
+    known: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     for run in runs.runs:
         if run.clip not in clips:
             raise StageError(f"no corpus named with --corpus-folders holds clip {run.clip}, which has pictures")
         with torch.no_grad():
             if run.clip not in known:
                 samples = clips[run.clip].audio()
-                known[run.clip] = encoder(torch.from_numpy(samples[None, : len(samples) // 160 * 160]))[0]
-            heard = known[run.clip]
-            spoken = [end for name, _, end in clips[run.clip].info.phones if name != "sil"] or [len(heard) / 100]
-            last = min(int(100 * spoken[-1]), len(heard) - 1)
-            window = students.config.window
-            back = last - students.config.stride * torch.arange(window - 1, -1, -1)
-            # the paper's students hear omega as it is: nothing needs to be known of what is usual
-            nothing = heard.new_zeros(1, heard.shape[1]), heard.new_zeros(1, 1)
-            felt, who = students(heard[back.clamp(min=0)][None], *nothing)
+                sound = torch.from_numpy(samples[None, : len(samples) // 640 * 640])
+                whole = encoder(sound)[0]
+                every = Sounds(whole[STRIDE - 1 :: STRIDE].half().numpy(), Manner()(sound)[0].half().numpy())
+                known[run.clip] = whole, *read_voice(students, every, described(clips[run.clip]).speech)
+        heard, felt, who = known[run.clip]
         contexts.append(heard_at(heard, range(run.first, run.first + runs.frames), hops, lookahead))
-        mu.append(felt[0].softmax(0))
-        nu.append(who[0])
+        mu.append(felt)
+        nu.append(who)
     return Material(runs, tuple(contexts), torch.stack(mu), torch.stack(nu))
 
 
@@ -241,7 +244,7 @@ def load_material(config: Speech2VideoConfig, *splits: str) -> Material:
     if kept.is_file():
         leaves = load_file(kept)
         return Material(runs, tuple(leaves["contexts"]), leaves["mu"], leaves["nu"])
-    students, _ = load_students(config.reader / "paper")
+    students, _ = load_students(config.reader / STUDENTS[config.students])
     encoder = load_hearing(config.audio / "best").encoder
     data = gather(runs, config.corpus_folders, encoder, students, config.shape.context_hops, config.lookahead_hops)
     if data.contexts:
@@ -254,7 +257,10 @@ def _digest(config: Speech2VideoConfig, runs: FaceRuns) -> str:
     """Of all that decides what is heard at the runs' frames: hearing takes minutes, and every ablation needs the same."""
     said = (sorted(map(str, config.corpus_folders)), config.shape.context_hops, config.lookahead_hops, runs.runs)
     found = hashlib.sha256(repr(said).encode())
-    for path in (config.audio / "best.safetensors", config.reader / "paper.safetensors"):
+    for path in (
+        config.audio / "best.safetensors",
+        (config.reader / STUDENTS[config.students]).with_suffix(".safetensors"),
+    ):
         found.update(path.read_bytes() if path.is_file() else b"")
     return found.hexdigest()[:16]
 
@@ -268,7 +274,7 @@ def load_run(folder: Path) -> tuple[Speech2VideoObjective, Speech2VideoConfig, i
         paths = {name: Path(options[name]) for name in ("runs", "audio", "reader", "teachers")}
         corpora = tuple(Path(folder) for folder in options["corpus_folders"])
         config = Speech2VideoConfig(
-            **paths, corpus_folders=corpora, without=tuple(options["without"]), batch=options["batch"],
+            **paths, students=options["students"], corpus_folders=corpora, without=tuple(options["without"]), batch=options["batch"],
             lookahead_hops=options["lookahead_hops"], shape=shape,
         )  # fmt: skip
         objective = Speech2VideoObjective(config)

@@ -1,6 +1,6 @@
 """The two teachers of Speech2Video on a corpus' own labels: T_id (VGG) learns its people, T_emo (SENet) its moods.
 
-    python -m training.data.face_runs --out corpora/stills128 --frames 5 --train 100 --val 100 --test 100 --spread
+    python -m training.data.face_runs --out corpora/stills128 --frames 4 --train 500 --val 500 --test 500 --spread
     python -m training.stages.teachers --stills corpora/stills128 --run.out runs/teachers
 
 With `--vgg FILE` or `--senet FILE` the published weights (VGGFace, FER+) take the place of training that teacher.
@@ -41,20 +41,20 @@ class TeachersConfig:
 
     stills: Path = Path("corpora/stills128")
     """Frames of every clip, of training.data.face_runs with --spread."""
-    corpus_folders: tuple[Path, ...] = (Path("corpora/voices"),)
+    corpus_folders: tuple[Path, ...] = (Path("corpora/voices_own"),)
     """The corpora that the frames are of: their truth names the moods."""
     vgg: Path | None = None
     """Published VGGFace weights (.pth or .safetensors) in place of a trained T_id."""
     senet: Path | None = None
     """Published FER+ SENet-50 weights in place of a trained T_emo."""
     batch: int = 24
-    identity_steps: int = 300
+    identity_steps: int = 500
     """Steps after which T_id is left alone: a few dozen people are learned long before six moods."""
     identity: VggConfig = field(default_factory=VggConfig)
     emotion: SenetConfig = field(default_factory=SenetConfig)
     run: RunOptions = field(
         default_factory=lambda: RunOptions(
-            out=Path("runs/teachers"), steps=700, lr=1e-3, warmup_steps=50, ema_decay=0.99, clip_norm=5.0
+            out=Path("runs/teachers"), steps=3000, lr=1e-3, warmup_steps=50, ema_decay=0.99, clip_norm=5.0
         )
     )
 

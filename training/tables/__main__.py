@@ -51,7 +51,7 @@ class TableConfig:
     table: tyro.conf.Positional[Literal["speech2video"]]
     runs: Path = Path("corpora/runs128")
     """Runs of training.data.face_runs, frames in a row."""
-    corpus_folders: tuple[Path, ...] = (Path("corpora/voices"),)
+    corpus_folders: tuple[Path, ...] = (Path("corpora/voices_own"),)
     syncnet: Path = Path("runs/syncnet")
     """Run folder of training.stages.syncnet, or published SyncNet weights."""
     trained: Path = Path("runs")
