@@ -29,6 +29,7 @@ from engine.voice_mood import EVERY_HOPS, VoiceListener, hears, load_reader
 
 Array = NDArray[np.float32]
 BREATH_S = 0.2
+LEAST_S = 2.5
 NEUTRAL = EMOTIONS.index("neutral")
 CALM = 0.2
 """A face is calm while no mood is stronger."""
@@ -56,25 +57,27 @@ class Followed:
     led: float
 
 
-def cases_of(corpus: Path, split: str, per_voice: int, known_s: float, seed: int = 0) -> list[Case]:
+def cases_of(
+    corpus: Path, split: str, per_voice: int, known_s: float, least_strength: float = 0.0, seed: int = 0
+) -> list[Case]:
     """Cases of all voices that said enough in two moods at least. Raises `ValueError` if there are none."""
     from training.data.clip import Corpus
     from training.data.heard import described
 
-    voices: dict[str, list[tuple[int, bool, Array, str]]] = {}
+    voices: dict[str, list[tuple[int, bool, Array, bool]]] = {}
     for clip in Corpus(corpus):
         about = described(clip)
         first, last = (int(t * RATE) for t in about.speech)
         if about.voice_says:
-            spoken = clip.audio()[first:last]
-            voices.setdefault(about.voice, []).append(
-                (EMOTIONS.index(about.voice_says), about.real_voice, spoken, about.split)
-            )
+            mood, spoken = EMOTIONS.index(about.voice_says), clip.audio()[first:last]
+            clear = about.strength >= least_strength or mood == NEUTRAL
+            fits = about.split == split and clear and len(spoken) > LEAST_S * RATE
+            voices.setdefault(about.voice, []).append((mood, about.real_voice, spoken, fits))
     cases = []
     breath = np.zeros(int(BREATH_S * RATE), np.float32)
     for voice, said in sorted(voices.items()):
         rng = np.random.default_rng([seed, *voice.encode()])
-        asked = [k for k, one in enumerate(said) if one[3] == split and len(one[2]) > 2.5 * RATE]
+        asked = [k for k, one in enumerate(said) if one[3]]
         pairs = [(a, b) for a in asked for b in asked if said[a][0] != said[b][0]]
         for a, b in [pairs[k] for k in rng.permutation(len(pairs))[:per_voice]]:
             parts: list[Array] = []
@@ -163,6 +166,7 @@ def main(
     split: str = "test",
     per_voice: int = 2,
     known_s: float = 30.0,
+    least_strength: float = 0.0,
     json_file: Path | None = None,
 ) -> None:
     """Measures how a pack's mood follows voices that change it.
@@ -173,13 +177,14 @@ def main(
         split: The split whose sentences change the mood.
         per_voice: Changes tried with each voice.
         known_s: Seconds of the voice, in any mood, before the two sentences.
+        least_strength: Only sentences whose mood was given at least this much, 0.45 to 1.
         json_file: Where to write the figures too.
     """
     try:
         avatar = open_avatar(pack)
         if not hears(avatar):
             raise ValueError(f"{avatar.name} has no voice reader; add one: python -m export.reader")
-        cases = cases_of(corpus, split, per_voice, known_s)
+        cases = cases_of(corpus, split, per_voice, known_s, least_strength)
         found = [judged(case, moods_of(avatar, case.sound)) for case in track(cases, "changes")]
     except (ValueError, OSError, MouthpieceError) as error:
         sys.exit(f"error: {error}")
