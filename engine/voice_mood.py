@@ -25,7 +25,9 @@ Array = NDArray[np.float32]
 EVERY_HOPS = READER_SAMPLES // HOP_SAMPLES
 _HOP_S = 0.01
 # A mood is taken up while there is speech, and fades slowly while there is none.
-_MOOD_S, _CALM_S = 0.25, 3.0
+_MOOD_S, _CALM_S = 0.4, 3.0
+# A mood shows as far as it is likelier than calm and than chance among six: whoever is unsure looks calm.
+_CHANCE, _SHOWN = 0.2, 1.5
 _SPEAKING = 0.15  # activity of the voice (engine.prosody) from which on it counts fully
 # Who speaks is settled over seconds, and another face must fit clearly better to take over.
 # A mood is a departure from what is usual for the voice: its mean over the last minute of speech.
@@ -108,8 +110,7 @@ class VoiceListener:
         if self._hears_sound:
             inputs["samples"] = self._encoder.sound(hop, EVERY_HOPS)
         self._state, outputs = self._graph.step(self._state, inputs)
-        felt = outputs["emotion"][0] * speaking
-        felt[_NEUTRAL] = 0.0
+        felt = shown(outputs["emotion"][0]) * np.float32(speaking)
         elapsed = EVERY_HOPS * _HOP_S
         rate = speaking / _MOOD_S + (1.0 - speaking) / _CALM_S
         before = self._moods[-1]
@@ -151,6 +152,14 @@ class VoiceListener:
     def close(self) -> None:
         """Frees the graph."""
         self._graph.close()
+
+
+def shown(likely: Array) -> Array:
+    """Probabilities `[6]` -> weights `[6]` 0..1 of the moods that stand out; neutral is 0."""
+    doubt = max(float(likely[_NEUTRAL]), _CHANCE)
+    weights = np.clip((likely - doubt) * np.float32(_SHOWN / (1.0 - _CHANCE)), 0.0, 1.0)
+    weights[_NEUTRAL] = 0.0
+    return np.asarray(weights, np.float32)
 
 
 def blended(controls: Controls, heard: Array) -> Controls:

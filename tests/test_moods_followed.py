@@ -117,7 +117,7 @@ def test_cases_change_the_mood_of_one_voice(corpus: Path) -> None:
 def test_the_command_prints_a_table_or_one_line(pack: Path, tiny_pack: Path, corpus: Path, tmp_path: Path) -> None:
     def run(which: Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "export.moods", which, corpus, "--json-file", tmp_path / "f.json"]
-        return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+        return subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", check=False)
 
     done = run(pack)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from engine.avatar import Avatar, open_avatar
 from engine.controls import Controls, SmoothedControls, parse_mood, parse_person
 from engine.errors import AvatarError, ControlError
 from engine.live import LiveConfig, LiveEngine
-from engine.voice_mood import blended, hears, require_reader
+from engine.voice_mood import blended, hears, require_reader, shown
 
 RATE = 16_000
 ANGER, HAPPY = 0, 3
@@ -65,6 +65,17 @@ def test_the_mood_follows_the_voice_within_two_seconds(avatar: Avatar) -> None:
     assert np.abs(np.diff(moods, axis=0)).max() < 0.15  # no jump
     assert not moods[:, 4].any()  # neutral is the absence of the others
     animator.close()
+
+
+def test_whoever_is_unsure_looks_calm() -> None:
+    calm = shown(np.array([0.05, 0.3, 0.05, 0.15, 0.35, 0.1], np.float32))
+    assert not calm.any()
+    assert not shown(np.full(6, 1 / 6, np.float32)).any()
+    clear = shown(np.array([0.02, 0.06, 0.02, 0.04, 0.06, 0.8], np.float32))
+    assert clear[5] > 0.9
+    assert np.count_nonzero(clear) == 1
+    faint = shown(np.array([0.05, 0.45, 0.05, 0.05, 0.2, 0.2], np.float32))
+    assert 0.3 < faint[1] < 0.6
 
 
 def test_silence_calms_slowly(avatar: Avatar) -> None:
