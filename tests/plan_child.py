@@ -16,7 +16,7 @@ def main() -> None:
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     from cuda_double import Cuda
     from tensorrt_double import TensorRt
-    from test_trt import install
+    from trt_doubles import install
 
     from export import trt
     from export.progress import progress_lines

@@ -57,7 +57,7 @@ def on_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU and TensorRT, as the doubles are, for this process and for the child."""
     from cuda_double import Cuda
     from tensorrt_double import TensorRt
-    from test_trt import install
+    from trt_doubles import install
 
     install(monkeypatch, TensorRt(Cuda()))
     child = str(Path(__file__).with_name("plan_child.py"))

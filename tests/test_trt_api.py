@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from cuda_double import Cuda
 from tensorrt_double import ENUMS, Call, TensorRt
-from test_trt import build, install
+from trt_doubles import build, install
 
 from engine.avatar import open_avatar
 from engine.backends import load_graphs

@@ -65,8 +65,8 @@ class Speech2VideoConfig:
     batch: int = 8
     lookahead_hops: int = 8
     """Contexts after the frame that are heard too, as in the shipped talker."""
-    similarity_weight: float = 10.0
-    gradient_weight: float = 10.0
+    similarity_weight: float = 100.0
+    gradient_weight: float = 100.0
     """Eqs. 8 and 9 are sums over pixels in the paper, means here; the weights bring them back above the judges."""
     sample_every: int = 200
     shape: PaperComposerConfig = field(default_factory=lambda: PaperComposerConfig(context_hops=4))
