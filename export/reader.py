@@ -115,11 +115,14 @@ def export_reader(avatar: Avatar, reader: Path, teachers: Path) -> ExportedGraph
     return ExportedGraph("voice_reader.onnx", model, inputs, outputs, state)
 
 
-def add_graph(avatar: Avatar, target: Path, role: str, graph: ExportedGraph, quality: dict[str, Any]) -> Avatar:
+def add_graph(
+    avatar: Avatar, target: Path, role: str, graph: ExportedGraph, quality: dict[str, Any], provenance: dict[str, Any]
+) -> Avatar:
     """Writes the pack with one graph more (or in place of an older one of that role) and opens it."""
     manifest = avatar.manifest.model_dump(mode="json")
     manifest["graphs"][role] = graph.declared()
     manifest["quality"][role] = quality
+    manifest["provenance"][role] = provenance
     return rewrite_pack(avatar, target, manifest, {graph.file: graph.serialized()})
 
 
@@ -144,8 +147,9 @@ def main(
             raise ValueError(f"expected a name that ends in .avatar, found {output}")
         avatar = open_avatar(pack)
         graph = export_reader(avatar, reader, teachers)
-        figures = json.loads((reader / "best.json").read_text(encoding="utf-8"))["metrics"]
-        done = add_graph(avatar, output, "voice_reader", graph, figures)
+        about = json.loads((reader / "best.json").read_text(encoding="utf-8"))
+        story = {name: value for name, value in about.items() if name not in ("metrics", "probe")}
+        done = add_graph(avatar, output, "voice_reader", graph, about["metrics"], story)
     except (ValueError, OSError, KeyError, RuntimeError, MouthpieceError) as error:
         sys.exit(f"error: {error}")
     size = done.manifest.files[graph.file].size

@@ -1,5 +1,6 @@
 """The frame decoder: geometry, layers, learning and the shapes it promises. Synthetic stills; no head pack needed."""
 
+import json
 import math
 
 import cv2
@@ -22,7 +23,8 @@ from training.models.surface import Box, back_turn, frame_rows, head_motion, loo
 from training.rig.expressions import INDEX, with_eyes
 from training.rig.mesh import Camera
 from training.rig.mesh import rotation as rig_rotation
-from training.stages.run import StageError
+from training.stages.composer import ComposerStageConfig, training_of, whose_turn
+from training.stages.run import RunOptions, StageError
 
 CAMERA = Camera.portrait(512)
 SIZE = 256  # of the little composer: half the real one
@@ -259,7 +261,6 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 
 def test_a_person_who_is_new_gets_every_other_step() -> None:
-    from training.stages.composer import whose_turn
 
     people = ("Elena", "Amara", "Tom")
     assert [whose_turn(people, "", step) for step in range(4)] == ["Elena", "Amara", "Tom", "Elena"]
@@ -267,3 +268,16 @@ def test_a_person_who_is_new_gets_every_other_step() -> None:
     assert turns == ["Elena", "Tom", "Amara", "Tom", "Tom", "Tom"]
     with pytest.raises(StageError, match="--often: expected one of Elena"):
         whose_turn(people, "Nobody", 0)
+
+
+def test_the_story_tells_every_run_that_led_here(tmp_path) -> None:
+    first = ComposerStageConfig(run=RunOptions(out=tmp_path, steps=300, seed=1))
+    (tmp_path / "best.json").write_text(json.dumps({"training": training_of(first, 300)}))
+    second = ComposerStageConfig(
+        start=tmp_path / "best.safetensors", often="Amara", paint_batch=3, turn_batch=1, run=RunOptions(seed=2)
+    )
+    told = training_of(second, 50)
+    assert [(part["steps"], part["images"], part["seed"]) for part in told] == [(300, 1800, 1), (50, 200, 2)]
+    assert told[1]["every_other_step"] == "Amara"
+    nowhere = ComposerStageConfig(start=tmp_path / "other.safetensors", run=RunOptions(steps=1))
+    assert len(training_of(nowhere, 1)) == 1

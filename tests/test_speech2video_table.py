@@ -72,6 +72,8 @@ def test_what_is_not_trained_is_said(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="train it first"):
         load_judge(tmp_path)
     assert images_of(tmp_path) == 0
+    (tmp_path / "manifest.json").write_text('{"provenance": {"face": {"training": [{"images": 300}, {"images": 60}]}}}')
+    assert images_of(tmp_path) == 360
 
 
 def test_strips_hold_drawn_over_true(tmp_path: Path) -> None:

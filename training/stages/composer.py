@@ -10,11 +10,10 @@ frontal face with the frame's expression, the turner to turn stills that already
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +38,8 @@ from training.models.composer import (
 )
 from training.models.surface import Box, middles
 from training.rig.pack import HeadPackError
-from training.stages.run import Run, RunOptions, StageError, read_config, write_json, write_tensors
+from training.stages.face_story import earlier_training, keep, stretch_of
+from training.stages.run import Run, RunOptions, StageError, read_config
 from training.stages.stills import EYES_BOX, FACE_BOX, MOUTH_BOX, RANK, StillsConfig, chosen_people, prepare
 
 HELD_OUT = 12  # first frames of each person, never trained on
@@ -233,21 +233,6 @@ def build(config: ComposerStageConfig, out: Path) -> Composer:
     return composer
 
 
-def keep(run: Run, composer: Composer, table: dict[str, dict[str, float]]) -> None:
-    """Writes best.safetensors and its story."""
-    out = run.options.out
-    write_tensors(out / "best.safetensors", dict(composer.state_dict()))
-    story = {
-        "format": "mouthpiece-face/1",
-        "config": asdict(composer.config),
-        "seed": run.options.seed,
-        "steps": run.step,
-        "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
-        "held_out": table,
-    }
-    write_json(out / "best.json", story)
-
-
 def begin_from(composer: Composer, checkpoint: Path) -> None:
     """Takes over all weights that fit. Raises StageError where none does."""
     mine, kept = composer.state_dict(), load_file(checkpoint)
@@ -257,6 +242,13 @@ def begin_from(composer: Composer, checkpoint: Path) -> None:
     if not fit:
         raise StageError(f"{checkpoint}: expected weights of a composer with these sizes, found none that fit")
     composer.load_state_dict(fit, strict=False)
+
+
+def training_of(config: ComposerStageConfig, steps: int) -> list[dict[str, Any]]:
+    """How the weights came about so far."""
+    told = {"frames_a_person": config.frames, "every_other_step": config.often or "in turn"}
+    images = steps * (config.paint_batch + config.turn_batch)
+    return [*earlier_training(config.start), stretch_of(config.run, steps, images, **told)]
 
 
 def window(rng: np.random.Generator, grid: int) -> Box:
@@ -316,7 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
             console.print(f"step {run.step}: {table}")
             if score(table) > best:
                 best = score(table)
-                keep(run, averaged, table)
+                keep(run, averaged, table, training_of(config, run.step))
 
 
 if __name__ == "__main__":

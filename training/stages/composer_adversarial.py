@@ -33,7 +33,8 @@ from training.models.speech2video.discriminators import Discriminators
 from training.models.speech2video.vgg import VggFace
 from training.models.surface import Box
 from training.rig.pack import HeadPackError
-from training.stages.composer import HELD_OUT, FaceObjective, Judge, PersonFrames, keep, window
+from training.stages.composer import HELD_OUT, FaceObjective, Judge, PersonFrames, window
+from training.stages.face_story import earlier_training, keep, stretch_of
 from training.stages.run import Run, RunOptions, StageError, read_config, write_json
 from training.stages.speech2video import held
 from training.stages.teachers import load_teachers
@@ -269,7 +270,9 @@ def main(arguments: list[str] | None = None) -> None:
             after = measure(averaged, frames)
             console.print(f"step {run.step}: {after}")
             run.metrics = {"before": before, "after": after}
-            keep(run, averaged, after)
+            images = run.step * (config.paint_batch + config.turn_batch + config.judged)
+            runs = [*earlier_training(config.start / "best.safetensors"), stretch_of(config.run, run.step, images)]
+            keep(run, averaged, after, runs)
             write_json(out / "figures.json", run.metrics)
     take_over(averaged, run)
     save_strips(out / "strips", [load_composer(config.start), averaged], frames)

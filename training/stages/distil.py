@@ -29,7 +29,7 @@ from training.metrics.voice import evaluate, gallery_of, table
 from training.models.cpc import AudioEncoder
 from training.models.speech2video.students import Listened, StudentConfig, Students, cosine, save_reader
 from training.models.talker import load_hearing
-from training.stages.run import Run, RunOptions, StageError, read_config, write_json, write_tensors
+from training.stages.run import Run, RunOptions, StageError, hardware, read_config, write_json, write_tensors
 
 NEUTRAL = 4
 IDENTITY_SPREAD = 2.0
@@ -242,6 +242,13 @@ def finish(run: Run, heard: Heard, taught: Taught, config: DistilConfig, encoder
             "step": run.step,
             "seed": config.run.seed,
             "corpora": [folder.name for folder in config.corpus_folders],
+            "recipe": {
+                "windows": run.step * config.batch,
+                "spoiled_share": config.spoiled_share,
+                "mood_labels": config.mood_labels,
+                "learning_rate": config.run.lr,
+            },
+            "hardware": hardware(),
             "metrics": figures["live" if name == "best" else "paper"],
         }
         save_reader(students, config.run.out / name, about, write_tensors)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import signal
 import sys
 import time
@@ -250,3 +251,8 @@ def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _factor(name: str, groups: dict[str, float]) -> float:
     return next((factor for prefix, factor in groups.items() if name.startswith(prefix)), 1.0)
+
+
+def hardware() -> str:
+    """The machine, as stories of training tell it."""
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"

@@ -96,8 +96,6 @@ def images_of(pack: Path) -> int:
     """How many pictures the pack's face learned from, by its manifest; 0 where it does not say."""
     try:
         face = json.loads((pack / "manifest.json").read_text())["provenance"]["face"]
-        options = face.get("options", {}) or face.get("config", {})
-        each = int(options.get("paint_batch", 0)) + int(options.get("turn_batch", 0))
-        return int(face.get("step", face.get("steps", 0))) * each
+        return sum(int(stretch["images"]) for stretch in face.get("training", []))
     except (OSError, KeyError, ValueError, AttributeError, TypeError):
         return 0
