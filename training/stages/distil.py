@@ -4,8 +4,8 @@
 
 Students never see a picture and never change the audio encoder: contexts of the whole corpus are made once, clean and
 spoiled. Two sets of students learn side by side: `paper` from a single omega at any time of the stream, `live` from the
-omegas and the manner of 1.5 s. `best.safetensors` (+ .json) are the live ones, `paper.safetensors` the paper's. The evaluation goes to
-`evaluation.json` and, as a table, to the terminal; a pack takes the reader in with `export.onnx --voice-reader`.
+omegas and the manner of 1.5 s. `best.safetensors` (+ .json) are the live ones, `paper.safetensors` the paper's. The
+evaluation goes to `evaluation.json` and, as a table, to the terminal; a pack takes the reader in with `export.reader`.
 """
 
 from __future__ import annotations
