@@ -67,7 +67,8 @@ class Speech2VideoConfig:
     """Contexts after the frame that are heard too, as in the shipped talker."""
     similarity_weight: float = 100.0
     gradient_weight: float = 100.0
-    """Eqs. 8 and 9 are sums over pixels in the paper, means here; the weights bring them back above the judges."""
+    """Eqs. 8 and 9 are sums over pixels in the paper, means here; the weights bring them back above the judges. At 10 the
+    frame judge drew patterns over forehead and eyes."""
     sample_every: int = 200
     shape: PaperComposerConfig = field(default_factory=lambda: PaperComposerConfig(context_hops=4))
     run: RunOptions = field(
