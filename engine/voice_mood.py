@@ -6,6 +6,8 @@ stream time, so the same sound gives the same moods however it is cut up.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -173,22 +175,29 @@ def blended(controls: Controls, heard: Array) -> Controls:
     return replace(controls, emotion=tuple(float(w) for w in mixed), auto_emotion=0.0)
 
 
+@contextmanager
+def listening(avatar: Avatar, reader: Graph) -> Iterator[tuple[AudioEncoder, VoiceListener]]:
+    """The avatar's audio encoder and a listener on it, without a face; both graphs are closed at the end."""
+    graph = _load(avatar, "audio_encoder")
+    encoder = AudioEncoder(avatar, graph)
+    listener = VoiceListener(avatar, reader, encoder)
+    try:
+        yield encoder, listener
+    finally:
+        listener.close()
+        graph.close()
+
+
 def person_of_speech(avatar: Avatar, speech: SpeechFile) -> str | None:
     """Whose face the speech of a file fits best, by its first half minute; None if there is too little speech."""
     reader = load_reader(avatar)
     if reader is None:
         return None
-    encoder_graph = _load(avatar, "audio_encoder")
-    encoder = AudioEncoder(avatar, encoder_graph)
-    listener = VoiceListener(avatar, reader, encoder)
     resampler = SpeechResampler(speech.rate)
-    try:
+    with listening(avatar, reader) as (encoder, listener):
         for block in speech.blocks():
             encoder.push(resampler.push(block))
             listener.follow()
             if encoder.hops * _HOP_S > _LISTEN_S:
                 break
         return listener.person
-    finally:
-        listener.close()
-        encoder_graph.close()

@@ -9,9 +9,11 @@ the first sound of the last sentence on. Sentences are of one split; the reader 
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tyro
@@ -20,12 +22,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from engine.avatar import Avatar, open_avatar
-from engine.backends import load_graphs
+from engine.avatar import open_avatar
 from engine.encoder import AudioEncoder
 from engine.errors import MouthpieceError
 from engine.manifest import EMOTIONS, HOP_SAMPLES, RATE
-from engine.voice_mood import EVERY_HOPS, VoiceListener, hears, load_reader
+from engine.voice_mood import EVERY_HOPS, VoiceListener, listening, load_reader
+
+if TYPE_CHECKING:
+    from training.data.clip import Clip
 
 Array = NDArray[np.float32]
 BREATH_S = 0.2
@@ -44,13 +48,17 @@ class Case:
     before: int
     after: int
     change_s: float
-    end_s: float
     sound: Array
+
+    @property
+    def end_s(self) -> float:
+        return len(self.sound) / RATE
 
 
 @dataclass(frozen=True)
 class Followed:
-    """`took_s`: until the new mood led for good, None if it never did; `led`: its share of the time after two seconds."""
+    """`took_s`: until the new mood led for half a second on end, None if it never did; `gone_s`: until the old one was weaker
+    than it, likewise; `led`: the new one's share of the time after two seconds."""
 
     took_s: float | None
     gone_s: float | None
@@ -64,14 +72,16 @@ def cases_of(
     from training.data.clip import Corpus
     from training.data.heard import described
 
-    voices: dict[str, list[tuple[int, bool, Array, bool]]] = {}
+    voices: dict[str, list[tuple[int, bool, Callable[[], Array], bool]]] = {}
     for clip in Corpus(corpus):
         about = described(clip)
         first, last = (int(t * RATE) for t in about.speech)
         if about.voice_says:
-            mood, spoken = EMOTIONS.index(about.voice_says), clip.audio()[first:last]
+            mood = EMOTIONS.index(about.voice_says)
             clear = about.strength >= least_strength or mood == NEUTRAL
-            fits = about.split == split and clear and len(spoken) > LEAST_S * RATE
+            fits = about.split == split and clear and last - first > LEAST_S * RATE
+            # read when it is needed: a corpus is hours long
+            spoken = partial(_cut, clip, first, last)
             voices.setdefault(about.voice, []).append((mood, about.real_voice, spoken, fits))
     cases = []
     breath = np.zeros(int(BREATH_S * RATE), np.float32)
@@ -83,35 +93,32 @@ def cases_of(
             parts: list[Array] = []
             for k in rng.permutation(len(said)):
                 if k not in (a, b) and sum(map(len, parts)) < known_s * RATE:
-                    parts += [said[k][2], breath]
-            parts += [said[a][2], breath]
+                    parts += [said[k][2](), breath]
+            parts += [said[a][2](), breath]
             change = sum(map(len, parts)) / RATE
-            parts += [said[b][2]]
+            parts += [said[b][2]()]
             sound = np.concatenate(parts)
-            cases.append(Case(voice, said[a][1], said[a][0], said[b][0], change, len(sound) / RATE, sound))
+            cases.append(Case(voice, said[a][1], said[a][0], said[b][0], change, sound))
     if not cases:
         raise ValueError(f"{corpus}: no voice has two sentences of over 2.5 s in different moods in the split {split}")
     return cases
 
 
-def moods_of(avatar: Avatar, sound: Array) -> Array:
-    """What the face is given every 100 ms, `[n, 6]`."""
-    graph = load_graphs([avatar.graph("audio_encoder")], "onnxruntime", threads=1).graphs[0]
-    reader = load_reader(avatar)
-    if reader is None:
-        raise ValueError(f"{avatar.name} has no voice reader; add one: python -m export.reader")
-    encoder = AudioEncoder(avatar, graph)
-    listener = VoiceListener(avatar, reader, encoder)
+def _cut(clip: "Clip", first: int, last: int) -> Array:
+    samples: Array = clip.audio()[first:last]
+    return samples
+
+
+def moods_of(encoder: AudioEncoder, listener: VoiceListener, sound: Array) -> Array:
+    """What the face is given every 100 ms, `[n, 6]`, of a voice never heard before."""
+    encoder.reset()
+    listener.reset()
     step = EVERY_HOPS * HOP_SAMPLES
     found = []
-    try:
-        for at in range(0, len(sound) - step, step):
-            encoder.push(sound[at : at + step])
-            listener.follow()
-            found.append(listener.mood(encoder.hops - 1).copy())
-    finally:
-        listener.close()
-        graph.close()
+    for at in range(0, len(sound) - step, step):
+        encoder.push(sound[at : at + step])
+        listener.follow()
+        found.append(listener.mood(encoder.hops - 1).copy())
     return np.stack(found)
 
 
@@ -182,10 +189,12 @@ def main(
     """
     try:
         avatar = open_avatar(pack)
-        if not hears(avatar):
+        reader = load_reader(avatar)
+        if reader is None:
             raise ValueError(f"{avatar.name} has no voice reader; add one: python -m export.reader")
         cases = cases_of(corpus, split, per_voice, known_s, least_strength)
-        found = [judged(case, moods_of(avatar, case.sound)) for case in track(cases, "changes")]
+        with listening(avatar, reader) as ears:
+            found = [judged(case, moods_of(*ears, case.sound)) for case in track(cases, "changes")]
     except (ValueError, OSError, MouthpieceError) as error:
         sys.exit(f"error: {error}")
     figures = dict(figures_of(cases, found))

@@ -25,6 +25,7 @@ from engine.encoder import AudioEncoder
 from engine.errors import MouthpieceError
 from engine.manifest import EMOTIONS
 from export.graphs import ExportedGraph, Port, trace
+from export.onnx import STATE_OUT
 from export.pack import rewrite_pack
 
 LEAST_CORRELATION = 0.98  # of contexts: quantised encoders are a little off, other encoders are nowhere near
@@ -102,7 +103,7 @@ def export_reader(avatar: Avatar, reader: Path, teachers: Path) -> ExportedGraph
         "samples": torch.randn(1, VoiceReader.samples) * 0.1,
     }
     leaves = module.initial()
-    state = {name: f"next.{name}" for name in leaves}
+    state = {name: STATE_OUT + name for name in leaves}
     answers = ["emotion", "people", *state.values()]
     model = trace(module, [*given.values(), *leaves.values()], [*given, *leaves], answers)
     roles = dict.fromkeys(given, "context") | {"samples": "samples"} | dict.fromkeys(leaves, "state")

@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that `import packs` works f
 
 import pytest
 
+from engine.avatar import Avatar, open_avatar
+
 
 @pytest.fixture(scope="session")
 def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -22,3 +24,16 @@ def tiny_rgba_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as `tiny_pack`, of picture kind `rgba`."""
     packs = pytest.importorskip("packs", reason="needs the onnx package (extra: train)")
     return packs.build_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny_rgba.avatar", kind="rgba", size=128)
+
+
+@pytest.fixture(scope="module")
+def avatar(tiny_pack: Path) -> Avatar:
+    """`tiny_pack`, opened."""
+    return open_avatar(tiny_pack)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A computer with a GPU, made of the recording doubles (trt_doubles.py), and an empty cache of plans."""
+    trt_doubles = pytest.importorskip("trt_doubles", reason="needs the onnx package (extra: train)")
+    return trt_doubles.computer(monkeypatch, tmp_path)

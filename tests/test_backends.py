@@ -2,14 +2,13 @@
 
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import packs
 import pytest
 
 from engine.animator import Animator
-from engine.avatar import Avatar, open_avatar
+from engine.avatar import Avatar
 from engine.backends import AUTOMATIC, BACKENDS, load_graphs, open_backend
 from engine.backends.base import Poisoned
 from engine.controls import Controls
@@ -17,11 +16,6 @@ from engine.encoder import AudioEncoder
 from engine.errors import BackendError
 
 CPU = ("openvino", "onnxruntime")
-
-
-@pytest.fixture(scope="module")
-def avatar(tiny_pack: Path) -> Avatar:
-    return open_avatar(tiny_pack)
 
 
 def test_back_ends_agree_and_carry_state(avatar: Avatar) -> None:

@@ -31,11 +31,6 @@ Array = NDArray[np.float32]
 FOR_EVER_MS = 60_000.0  # lanes wait until all are there
 
 
-@pytest.fixture(scope="module")
-def avatar(tiny_pack: Path) -> Avatar:
-    return open_avatar(tiny_pack)
-
-
 def small_graph(
     kind: str, inputs: dict[str, list[int]], constants: dict[str, Any], order: list[str], **attributes: Any
 ) -> bytes:

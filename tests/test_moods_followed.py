@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import packs
 import pytest
+from syllables import voice
 
 from engine.avatar import open_avatar
+from engine.voice_mood import listening, load_reader
 from export.moods import Case, cases_of, figures_of, judged, moods_of
 from training.data.clip import CORPUS_FORMAT, ClipInfo, Truth, write_clip
 
@@ -20,7 +22,7 @@ RATE = 16_000
 
 
 def case(before: int, after: int, sound: np.ndarray | None = None) -> Case:
-    return Case("v", True, before, after, 2.0, 8.0, np.zeros(0, np.float32) if sound is None else sound)
+    return Case("v", True, before, after, 2.0, np.zeros(0, np.float32) if sound is None else sound)
 
 
 def course(after: list[tuple[int, float, float]]) -> np.ndarray:
@@ -58,18 +60,11 @@ def test_calm_is_the_absence_of_moods() -> None:
 
 def test_figures_tell_real_from_synthetic() -> None:
     quick, never = judged(case(ANGER, HAPPY), course([(HAPPY, 0.5, 0.6)])), judged(case(ANGER, HAPPY), course([]))
-    synthetic = Case("s", False, ANGER, HAPPY, 2.0, 8.0, np.zeros(0, np.float32))
+    synthetic = Case("s", False, ANGER, HAPPY, 2.0, np.zeros(0, np.float32))
     figures = dict(figures_of([case(ANGER, HAPPY), case(ANGER, HAPPY), synthetic], [quick, never, never]))
     assert figures["all voices"]["changes"] == 3
     assert figures["real"]["new_mood_leads_within_2_s"] == 0.5
     assert figures["synthetic"]["new_mood_leads_within_2_s"] == 0.0
-
-
-def voice(seconds: float, bright: bool) -> np.ndarray:
-    """Syllables of a dull tone, or of a hiss: anger and joy to the tiny reader."""
-    t = np.arange(int(seconds * RATE)) / RATE
-    sound = 0.15 * np.random.default_rng(0).standard_normal(len(t)) if bright else 0.3 * np.sin(2 * np.pi * 150 * t)
-    return (sound * (0.55 + 0.45 * np.sign(np.sin(2 * np.pi * 4 * t)))).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +74,11 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_engine_s_listener_is_what_is_measured(pack: Path) -> None:
     sound = np.concatenate([voice(2, False), voice(6, True)])
-    found = judged(case(ANGER, HAPPY, sound), moods_of(open_avatar(pack), sound))
+    avatar = open_avatar(pack)
+    with listening(avatar, load_reader(avatar)) as ears:
+        moods = moods_of(*ears, sound)
+        np.testing.assert_array_equal(moods_of(*ears, sound), moods)  # nothing is left of the voice before
+    found = judged(case(ANGER, HAPPY, sound), moods)
     assert found.took_s is not None
     assert 0 < found.took_s < 2
 

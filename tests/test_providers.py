@@ -1,13 +1,12 @@
 """ONNX Runtime's GPU providers where there is no GPU: each must refuse with a reason, and none may take the CPU in silence."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from engine.avatar import Avatar, open_avatar
+from engine.avatar import Avatar
 from engine.backends import AUTOMATIC, BACKENDS, load_graphs, open_backend
 from engine.backends.base import NotInstalled, Poisoned
 from engine.backends.onnxruntime_gpu import CoreMlProvider, CudaProvider, _ProviderBackend
@@ -16,11 +15,6 @@ from engine.errors import BackendError
 NAMES = [name for name in BACKENDS if name.startswith("onnxruntime-")]
 PROVIDERS = {"onnxruntime-cuda": "CUDA", "onnxruntime-tensorrt": "Tensorrt", "onnxruntime-directml": "Dml",
              "onnxruntime-coreml": "CoreML"}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def avatar(tiny_pack: Path) -> Avatar:
-    return open_avatar(tiny_pack)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cuda_double import Cuda, Management
 from tensorrt_double import VERSIONS, TensorRt
-from trt_doubles import ROLES, build, builder, computer, install, run_main
+from trt_doubles import ROLES, build, builder, install, run_main
 
 from engine.animator import Animator, newest_hop
 from engine.avatar import Avatar, open_avatar
@@ -24,16 +24,6 @@ from engine.errors import BackendError
 from export import bench, bench_batch, trt
 from export.batch import write_batch
 from export.progress import BuildProgress
-
-
-@pytest.fixture(scope="module")
-def avatar(tiny_pack: Path) -> Avatar:
-    return open_avatar(tiny_pack)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TensorRt:
-    return computer(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -9,25 +9,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from tensorrt_double import VERSIONS, TensorRt
-from trt_doubles import ROLES, build, builder, computer, run_main
+from trt_doubles import ROLES, build, builder, run_main
 
-from engine.avatar import Avatar, open_avatar
+from engine.avatar import Avatar
 from engine.backends import load_graphs, plans
 from engine.backends.cuda import CudaDevice
 from engine.backends.plans import PlanCache, Precision
 from engine.errors import BackendError
 from export import trt
 from export.progress import BuildProgress
-
-
-@pytest.fixture(scope="module")
-def avatar(tiny_pack: Path) -> Avatar:
-    return open_avatar(tiny_pack)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TensorRt:
-    return computer(monkeypatch, tmp_path)
 
 
 def test_an_altered_plan_is_refused_and_built_again(

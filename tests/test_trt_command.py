@@ -12,24 +12,14 @@ from pathlib import Path
 import pytest
 from cuda_double import Cuda
 from tensorrt_double import TensorRt
-from trt_doubles import ROLES, computer, install, run_main
+from trt_doubles import ROLES, install, run_main
 
-from engine.avatar import Avatar, open_avatar
+from engine.avatar import Avatar
 from engine.backends import load_graphs, open_backend
 from engine.backends.plans import PlanCache
 from engine.errors import BackendError
 from export import progress as progress_module
 from export import trt
-
-
-@pytest.fixture(scope="module")
-def avatar(tiny_pack: Path) -> Avatar:
-    return open_avatar(tiny_pack)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TensorRt:
-    return computer(monkeypatch, tmp_path)
 
 
 def test_the_command_builds_lists_and_clears(

@@ -12,6 +12,7 @@ import numpy as np
 import packs
 import pytest
 from safetensors.numpy import load_file
+from syllables import RATE, voice
 
 from engine.animator import Animator, newest_hop
 from engine.avatar import Avatar, open_avatar
@@ -20,7 +21,6 @@ from engine.errors import AvatarError, ControlError
 from engine.live import LiveConfig, LiveEngine
 from engine.voice_mood import blended, hears, require_reader, shown
 
-RATE = 16_000
 ANGER, HAPPY = 0, 3
 AUTO = Controls(idle=0, gaze_mode="fixed", auto_emotion=1.0)
 
@@ -33,14 +33,6 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def avatar(pack: Path) -> Avatar:
     return open_avatar(pack)
-
-
-def voice(seconds: float, bright: bool, seed: int = 0) -> np.ndarray:
-    """Syllables of a dull tone, or of a hiss: anger and joy to the tiny reader."""
-    t = np.arange(int(seconds * RATE)) / RATE
-    rng = np.random.default_rng(seed)
-    sound = 0.15 * rng.standard_normal(len(t)) if bright else 0.3 * np.sin(2 * np.pi * 150 * t)
-    return (sound * (0.55 + 0.45 * np.sign(np.sin(2 * np.pi * 4 * t)))).astype(np.float32)
 
 
 def moods_of(animator: Animator, samples: np.ndarray, chunk: int = 1600) -> np.ndarray:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from training.data.augment import SPEECH_LEVEL, no_speech, spoil
 from training.data.clip import Clip, Corpus
@@ -106,13 +107,26 @@ def probe_sound() -> NDArray[np.float32]:
     return (0.2 * np.sin(2 * np.pi * (120 + 900 * t) * t) * (1 + 0.5 * np.sin(2 * np.pi * 6 * t))).astype(np.float32)
 
 
-def hear(encoder: AudioEncoder, samples: NDArray[np.float32]) -> Sounds:
-    """`[n]` samples: every fourth context, and the manner; what is left of the last 40 ms is not heard."""
+@cache
+def _manner() -> Manner:
+    return Manner()
+
+
+def hear_whole(encoder: AudioEncoder, samples: NDArray[np.float32]) -> tuple[Tensor, Sounds]:
+    """`[n]` samples: every context `[n / 160, C]`, and what is kept of them beside the manner.
+
+    What is left of the last 40 ms is not heard.
+    """
     whole = len(samples) // (HOP_SAMPLES * STRIDE) * HOP_SAMPLES * STRIDE
     sound = torch.from_numpy(np.ascontiguousarray(samples[None, :whole]))
     with torch.no_grad():
-        contexts, rows = encoder(sound)[0], Manner()(sound)[0]
-    return Sounds(contexts[STRIDE - 1 :: STRIDE].half().numpy(), rows.half().numpy())
+        contexts, rows = encoder(sound)[0], _manner()(sound)[0]
+    return contexts, Sounds(contexts[STRIDE - 1 :: STRIDE].half().numpy(), rows.half().numpy())
+
+
+def hear(encoder: AudioEncoder, samples: NDArray[np.float32]) -> Sounds:
+    """Every fourth context of `[n]` samples, and the manner."""
+    return hear_whole(encoder, samples)[1]
 
 
 def described(clip: Clip, length: int = 0) -> Voiced:
@@ -150,7 +164,7 @@ def hear_corpora(
 ) -> Heard:
     """Contexts of all clips, from `store` (a name without suffix) if they are this encoder's, else computed and kept."""
     key = {"encoder": digest_of(encoder), "corpora": [f.name for f in folders], "copies": copies, "seed": seed}
-    key["manner"] = FEATURES
+    key |= {"manner": FEATURES}
     words = store.with_suffix(".json")
     if words.is_file() and (about := json.loads(words.read_text()))["key"] == key:
         return _load(store, about)

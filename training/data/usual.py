@@ -15,6 +15,8 @@ from training.models.speech2video.manner import FEATURES
 from training.models.speech2video.students import Listened, StudentConfig, Students, habit_of
 
 Array = NDArray[np.float32]
+BETWEEN = 6
+"""Contexts between the moments at which a whole sound is read: 0.24 s."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,15 @@ def without_rows(heard: Listened) -> Listened:
     return Listened(heard.omegas[:, -1:], heard.usual, heard.seconds)
 
 
+def asked(students: Students, sounds: Sounds, ends: Sequence[int], usual: Usual) -> tuple[Tensor, Tensor]:
+    """What either kind of students make of the moments of a sound that end with contexts `ends`: `mu [n, 6], nu [n, D]`."""
+    omegas, rows = moments(sounds, ends, students.config)
+    given = listened(list(zip(omegas, rows)), [usual] * len(ends))
+    with torch.no_grad():
+        mu, nu = students(given if students.config.rows else without_rows(given))
+    return mu, nu
+
+
 def read_voice(students: Students, sounds: Sounds, speech: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """What students make of one sound by itself: mood as probabilities `[6]`, and `nu [D]`.
 
@@ -93,9 +104,6 @@ def read_voice(students: Students, sounds: Sounds, speech: tuple[float, float]) 
     last = max(min(int(speech[1] * 25), len(sounds) - 1), 0)
     ends = [last]
     if students.config.rows:
-        ends = list(range(min(int(speech[0] * 25) + 12, last), last + 1, 6))
-    omegas, rows = moments(sounds, ends, students.config)
-    given = listened(list(zip(omegas, rows)), [usual_of_speech(sounds, speech, last)] * len(ends))
-    with torch.no_grad():
-        mu, nu = students(given if students.config.rows else without_rows(given))
+        ends = list(range(min(int(speech[0] * 25) + 12, last), last + 1, BETWEEN))
+    mu, nu = asked(students, sounds, ends, usual_of_speech(sounds, speech, last))
     return mu.softmax(1).mean(0), nu.mean(0)

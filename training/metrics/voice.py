@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from training.data.heard import Heard
-from training.data.usual import Usual, listened, moments, together, usual_in, without_rows
+from training.data.usual import BETWEEN, Usual, asked, together, usual_in
 from training.models.speech2video.students import Students, cosine
 
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
-STEP = 6  # omegas between windows: 0.24 s
 
 
 def gallery_of(heard: Heard, nu: Tensor) -> tuple[Tensor, list[str]]:
@@ -43,12 +42,9 @@ def answers(
     """
     clip = heard.clips[index]
     first, last = int(clip.speech[0] * 25) + 12, max(int(clip.speech[1] * 25), int(clip.speech[0] * 25) + 13)
-    ends = list(range(first, min(last, clip.length), STEP)) or [clip.length - 1]
-    omegas, rows = moments(heard.copies[index][copy], ends, students.config)
+    ends = list(range(first, min(last, clip.length), BETWEEN)) or [clip.length - 1]
     usual = usual_of(heard, index) if known and copy == 0 else usual_in(heard, index, copy)
-    given = listened(list(zip(omegas, rows)), [usual] * len(ends))
-    with torch.no_grad():
-        mu, nu = students(given if students.config.rows else without_rows(given))
+    mu, nu = asked(students, heard.copies[index][copy], ends, usual)
     return mu.softmax(1).mean(0), cosine(nu, gallery).mean(0)
 
 

@@ -15,7 +15,17 @@ from training.rig.moods import Script, draw_script
 from training.rig.person import Person
 from training.rig.sentences import sentence, sentence_id
 from training.rig.speech import Recording, SpeechError, available, recorded, recordings
-from training.rig.voices import HELD_VOICE, SYNTHETIC, Voice, as_recorded, fitting, track_pitch
+from training.rig.voices import (
+    HELD_VOICE,
+    SYNTHETIC,
+    Voice,
+    as_recorded,
+    fitting,
+    in_throat,
+    recorded_who,
+    throat_scale,
+    track_pitch,
+)
 
 REAL_SHARE = 0.64  # of the clips: safely over half of the minutes
 HELD_VOICE_SHARE = 0.05
@@ -38,7 +48,7 @@ class Folder:
 
     @property
     def who(self) -> str:
-        return "woman" if self.median_hz > 155 else "man"
+        return recorded_who(self.median_hz)
 
 
 @dataclass(frozen=True)
@@ -181,10 +191,11 @@ def slots(people: list[Person], folders: list[Folder], seed: int, own_voices: bo
 
 @dataclass(frozen=True)
 class Owned:
-    """The voices of one person: one for each folder of recordings, by the folder's name, and one synthetic."""
+    """The voices of one person: one for each folder of recordings, by the folder's name, and one synthetic if
+    there are any."""
 
     recorded: dict[str, Voice]
-    synthetic: Voice
+    synthetic: Voice | None
 
 
 def own_voices_of(people: list[Person], folders: list[Folder], synthetic: list[Voice], seed: int) -> dict[str, Owned]:
@@ -194,25 +205,22 @@ def own_voices_of(people: list[Person], folders: list[Folder], synthetic: list[V
     """
     rng = np.random.default_rng([seed, 12])
     owned: dict[str, Owned] = {}
-    for who, low, high in (("woman", 0.93, 1.10), ("man", 0.78, 0.93)):
+    for who, low, high, usual_hz in (("woman", 0.93, 1.10, 200.0), ("man", 0.78, 0.93, 115.0)):
         mine = [p for p in people if _who(p) == who]
         voices = _Deck([v for v in synthetic if v.who == who] or synthetic, [seed, 13, len(who)]) if synthetic else None
         for person, share in zip(mine, (rng.permutation(len(mine)) + 0.5) / max(len(mine), 1)):
             size, hz = low + float(share) * (high - low), person.voice.pitch_hz
-            recorded = {}
-            for folder in folders:
-                # sizes are those of a woman's recording; a man's is larger to begin with
-                formant = size if folder.who == "woman" else size * 1.17
-                pitch = float(np.clip(hz / folder.median_hz, 0.45, 2.0))
-                recorded[folder.name] = Voice(
-                    f"{folder.name}-{person.name.lower()}", "recorded", folder.name, who, formant, pitch
-                )
-            middle = (low + high) / 2
-            base = voices.deal() if voices else Voice("none", "none", "", who)
-            fitted = replace(
-                base, name=f"{base.name}-{person.name.lower()}", formant=base.formant * size / middle,
-                pitch=base.pitch * float(np.clip(hz / {"woman": 200.0, "man": 115.0}[who], 0.8, 1.25)),
-            )  # fmt: skip
+            recorded = {
+                f.name: in_throat(f.name, f.median_hz, person.name, who, size * throat_scale(f.median_hz), hz)
+                for f in folders
+            }
+            fitted = None
+            if voices:
+                base: Voice = voices.deal()
+                fitted = replace(
+                    base, name=f"{base.name}-{person.name.lower()}", formant=base.formant * size / ((low + high) / 2),
+                    pitch=base.pitch * float(np.clip(hz / usual_hz, 0.8, 1.25)),
+                )  # fmt: skip
             owned[person.name] = Owned(recorded, fitted)
     return owned
 

@@ -87,18 +87,33 @@ def _table() -> dict[str, Voice]:
 SYNTHETIC = _table()
 
 
+def recorded_who(median_hz: float) -> str:
+    """Whoever was recorded at this pitch: woman or man."""
+    return "woman" if median_hz > 155 else "man"
+
+
+def throat_scale(median_hz: float) -> float:
+    """What turns formants relative to a woman's recording into those relative to this one's: a man's throat is larger."""
+    return 1.0 if recorded_who(median_hz) == "woman" else 1.17
+
+
 def fitting(folder: str, median_hz: float, person_name: str, who: str, pitch_hz: float, seed: int) -> Voice:
     """The recorded voice of a folder, given a throat that fits a person: woman, man or child, and a mean pitch."""
     rng = np.random.default_rng([seed, 11])
-    woman = median_hz > 155  # whoever was recorded
+    scale = throat_scale(median_hz)
     sizes = {"woman": (0.95, 1.06), "man": (0.82, 0.90), "child": (1.13, 1.20)}
-    low, high = sizes[who] if woman else tuple(s * 1.17 for s in sizes[who])
+    low, high = (size * scale for size in sizes[who])
+    return in_throat(folder, median_hz, person_name, who, float(rng.uniform(low, high)), pitch_hz)
+
+
+def in_throat(folder: str, median_hz: float, person_name: str, who: str, formant: float, pitch_hz: float) -> Voice:
+    """The recorded voice of a folder with a person's formants and mean pitch."""
     return Voice(
         f"{folder}-{person_name.lower()}" + ("-child" if who == "child" else ""),
         "recorded",
         folder,
         who,
-        float(rng.uniform(low, high)),
+        formant,
         float(np.clip(pitch_hz / median_hz, 0.45, 2.0)),
     )
 

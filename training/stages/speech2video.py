@@ -28,13 +28,12 @@ from torch import Tensor, nn
 
 from training.data.clip import ClipError, Corpus
 from training.data.face_runs import FaceRuns, load_runs
-from training.data.heard import STRIDE, Sounds, described
+from training.data.heard import described, hear_whole
 from training.data.usual import read_voice
 from training.losses import speech2video as eq
 from training.models.cpc import AudioEncoder
 from training.models.speech2video.composer import IDENTITY_SIDES, PaperComposer, PaperComposerConfig
 from training.models.speech2video.discriminators import Discriminators
-from training.models.speech2video.manner import Manner
 from training.models.speech2video.students import Students, load_students
 from training.models.speech2video.vgg import VggFace
 from training.models.talker import load_hearing
@@ -106,13 +105,9 @@ def gather(
     for run in runs.runs:
         if run.clip not in clips:
             raise StageError(f"no corpus named with --corpus-folders holds clip {run.clip}, which has pictures")
-        with torch.no_grad():
-            if run.clip not in known:
-                samples = clips[run.clip].audio()
-                sound = torch.from_numpy(samples[None, : len(samples) // 640 * 640])
-                whole = encoder(sound)[0]
-                every = Sounds(whole[STRIDE - 1 :: STRIDE].half().numpy(), Manner()(sound)[0].half().numpy())
-                known[run.clip] = whole, *read_voice(students, every, described(clips[run.clip]).speech)
+        if run.clip not in known:
+            whole, sounds = hear_whole(encoder, clips[run.clip].audio())
+            known[run.clip] = whole, *read_voice(students, sounds, described(clips[run.clip]).speech)
         heard, felt, who = known[run.clip]
         contexts.append(heard_at(heard, range(run.first, run.first + runs.frames), hops, lookahead))
         mu.append(felt)
@@ -275,8 +270,8 @@ def load_run(folder: Path) -> tuple[Speech2VideoObjective, Speech2VideoConfig, i
         paths = {name: Path(options[name]) for name in ("runs", "audio", "reader", "teachers")}
         corpora = tuple(Path(folder) for folder in options["corpus_folders"])
         config = Speech2VideoConfig(
-            **paths, students=options["students"], corpus_folders=corpora, without=tuple(options["without"]), batch=options["batch"],
-            lookahead_hops=options["lookahead_hops"], shape=shape,
+            **paths, students=options["students"], corpus_folders=corpora, without=tuple(options["without"]),
+            batch=options["batch"], lookahead_hops=options["lookahead_hops"], shape=shape,
         )  # fmt: skip
         objective = Speech2VideoObjective(config)
         objective.load_state_dict({k: leaf.float() for k, leaf in load_file(folder / "model.safetensors").items()})
